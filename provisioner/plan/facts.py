@@ -1,0 +1,132 @@
+"""What a probe saw on a host: real state at that moment, never what we remember having done. Pure data."""
+
+from __future__ import annotations
+
+from provisioner.fleet.base import Frozen, Platform
+
+
+class Gpu(Frozen):
+    """One GPU as nvidia-smi tells it."""
+
+    index: int
+    name: str
+    memory_mib: int | None
+    """None on unified-memory machines, whose nvidia-smi says [N/A] (GB10)."""
+    memory_used_mib: int | None = None
+    compute_capability: str | None = None
+
+
+class Docker(Frozen):
+    """The Docker engine of the host."""
+
+    version: str | None
+    """Server version; None when the engine does not answer."""
+    client_version: str | None = None
+    package: str | None = None
+    """docker-ce, docker.io, moby-engine …; None when it came some other way or is not installed"""
+    buildx: bool = False
+    root_dir: str | None = None
+    storage_driver: str | None = None
+    error: str = ""
+    """why the engine does not answer, in its own words"""
+
+
+class ImageFacts(Frozen):
+    """One image in the engine's store."""
+
+    id: str
+    tags: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    architecture: str = ""
+
+
+class Container(Frozen):
+    """One container of ours (name starts with `vllm-`), running or not."""
+
+    name: str
+    id: str
+    image_id: str
+    argv: tuple[str, ...]
+    """what the engine passed to the entrypoint"""
+    running: bool
+    started_at: str
+    """RFC 3339, as the engine prints it"""
+
+
+class Unit(Frozen):
+    """One systemd unit."""
+
+    name: str
+    load_state: str
+    active_state: str
+    sub_state: str
+    enabled: bool
+    restarts: int = 0
+    fragment_path: str = ""
+
+
+class File(Frozen):
+    """One file that we manage. `content` is only read for files the plan calls public."""
+
+    path: str
+    sha256: str
+    mode: str
+    """octal, such as 0644"""
+    owner: str
+    content: str | None = None
+
+
+class Port(Frozen):
+    """One listening TCP socket."""
+
+    port: int
+    address: str
+    process: str
+    """name of the process, or "" when it cannot be told"""
+
+
+class Facts(Frozen):
+    """One host as it is now."""
+
+    host: str
+    hostname: str
+    machine: str
+    """uname -m"""
+    kernel: str
+    os_id: str
+    os_version: str
+    os_name: str
+    sudo: bool
+    """whether commands can run as root without a password"""
+    systemd: bool
+    cpus: int
+    memory_mib: int
+    memory_available_mib: int
+    disk_free_mib: dict[str, int]
+    """by path asked for: free space of the filesystem that holds (or will hold) it"""
+    gpus: tuple[Gpu, ...]
+    gpu_error: str = ""
+    """what nvidia-smi said when it could not list the GPUs; "" when it could, or is not there"""
+    driver_version: str | None = None
+    cuda_version: str | None = None
+    toolkit_version: str | None = None
+    """nvidia-ctk's version; None when the toolkit is not installed"""
+    gpu_runtime: bool = False
+    """whether Docker would accept --gpus (runtime hook or CDI present)"""
+    simulated: bool = False
+    """GPUs are a lab's stand-ins (/etc/lab-gpus.csv)"""
+    docker: Docker
+    images: tuple[ImageFacts, ...] = ()
+    containers: tuple[Container, ...] = ()
+    units: tuple[Unit, ...] = ()
+    files: tuple[File, ...] = ()
+    ports: tuple[Port, ...] = ()
+    weights: dict[str, str] = {}
+    """model repository → commit whose download on the host is complete (marker written by model_weights)"""
+    boot_id: str = ""
+
+    @property
+    def platform(self) -> Platform | None:
+        """The container platform of the machine; None for one that we have no images for."""
+        return {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}.get(self.machine)  # type: ignore[return-value]

@@ -1,0 +1,160 @@
+"""The host plan: everything a host should have, resolved. Frozen data that can be printed, hashed and compared."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from provisioner.fleet.base import Frozen, Platform
+
+
+class File(Frozen):
+    """A public file as it will stand on the host."""
+
+    path: str
+    content: str
+    mode: str = "0644"
+
+
+class SecretFile(Frozen):
+    """A root-only file of KEY=VALUE lines; the values are references, resolved last."""
+
+    path: str
+    entries: dict[str, str]
+    """key → secret reference"""
+    mode: str = "0600"
+
+
+class BuildSource(Frozen):
+    """An image built on the host."""
+
+    git: str
+    ref: str
+    dockerfile: str
+    target: str
+    args: dict[str, str]
+
+
+class Image(Frozen):
+    """An image that a host must have."""
+
+    reference: str
+    """the name the host runs it under; of a build: named by the hash of its inputs"""
+    platform: Platform
+    build: BuildSource | None = None
+    """None: pulled"""
+    deploy_tag: str | None = None
+    """the guide's `vllm/vllm-openai:deploy`: what is deployed here now"""
+    vllm_version: str | None = None
+    """X.Y.Z when the tag or git ref tells it"""
+
+
+class Weights(Frozen):
+    """A model repository that a host must have in its cache."""
+
+    repo: str
+    revision: str
+    image: str
+    """reference of the image whose `hf` downloads it"""
+
+
+class Plugin(Frozen):
+    """A parser plugin: one file of a model repository."""
+
+    repo: str
+    revision: str
+    file: str
+    image: str
+
+
+class Benchmark(Frozen):
+    """`vllm bench serve` of one server."""
+
+    argv: tuple[str, ...]
+    """after `vllm`: bench serve …"""
+    num_prompts: int
+    output_len: int
+    timeout_s: int
+
+
+class Server(Frozen):
+    """One vLLM server on one host."""
+
+    name: str
+    unit: str
+    """vllm-<name>.service"""
+    container: str
+    recipe: str
+    variant: str
+    precision: str
+    model_id: str
+    served_model_name: str
+    image: str
+    host: str
+    port: int
+    gpus: str
+    """value of --gpus: all, or "device=0,1\""""
+    gpu_count: int
+    argv: tuple[str, ...]
+    """after the image's entrypoint `vllm serve`: the model and its flags"""
+    docker_argv: tuple[str, ...]
+    """the whole `docker run …` in the foreground"""
+    env: dict[str, str]
+    unit_file: File
+    secret_file: SecretFile | None
+    api_key: str | None
+    """secret reference"""
+    health_timeout_s: int
+    reasoning: bool
+    benchmark: Benchmark
+
+
+class HostPlan(Frozen):
+    """Everything one host should have."""
+
+    host: str
+    platform: Platform
+    hardware: str
+    """id of the hardware profile"""
+    hardware_name: str
+    """how reports call it: 2 × NVIDIA H200"""
+    simulated: bool
+    docker_source: Literal["auto", "distribution", "docker.com"]
+    docker_config: dict[str, Any]
+    """keys that must be in daemon.json"""
+    images: tuple[Image, ...]
+    cache_dir: str
+    plugin_dir: str
+    hub_endpoint: str | None
+    hub_token: str | None
+    """secret reference"""
+    weights: tuple[Weights, ...]
+    plugins: tuple[Plugin, ...]
+    servers: tuple[Server, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class Change(Frozen):
+    """One difference between what is and what should be."""
+
+    role: Literal["docker_engine", "nvidia_container_toolkit", "vllm_image", "model_weights", "vllm_server"]
+    subject: str
+    """what changes: an image reference, a path, a unit"""
+    reason: str
+    before: str | None = None
+    after: str | None = None
+    """texts for a diff, where there are any"""
+
+
+class Changes(Frozen):
+    """All differences of one host; empty when it is as planned."""
+
+    host: str
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles with something to do, in the order of site.yml."""
+        return tuple(dict.fromkeys(change.role for change in self.changes))
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
