@@ -113,7 +113,7 @@ class Server(Frozen):
     """Variant of the recipe; default: fp8 where the hardware's profile prefers it, else the recipe's default."""
     hosts: tuple[HostName, ...] | None = None
     image: dict[str, Image] = Field(default_factory=dict)
-    """By `linux/amd64`, `linux/arm64`, a hardware id, or `default`; the most exact one wins (hardware, platform, default)."""
+    """By `linux/amd64`, `linux/arm64`, a hardware id or `default`; the most exact wins."""
     host: str = "127.0.0.1"
     """Bind address (the guide's default)."""
     port: Port = 8000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from provisioner.fleet.base import Frozen, Platform
 
 
@@ -37,7 +39,7 @@ class ImageFacts(Frozen):
     id: str
     tags: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
     architecture: str = ""
 
 
@@ -122,7 +124,7 @@ class Facts(Frozen):
     units: tuple[Unit, ...] = ()
     files: tuple[File, ...] = ()
     ports: tuple[Port, ...] = ()
-    weights: dict[str, str] = {}
+    weights: dict[str, str] = Field(default_factory=dict)
     """model repository → commit whose download on the host is complete (marker written by model_weights)"""
     boot_id: str = ""
 
