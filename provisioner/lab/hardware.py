@@ -1,0 +1,123 @@
+"""The GPU models a lab host can pretend to have, as data, and how a request for hosts is written.
+
+Names, memory and compute capability are what `nvidia-smi` prints on such machines, from published outputs
+(GB10: unified memory, so its memory fields read [N/A]).  Everything here is simulated in the lab.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from provisioner.errors import UsageError
+from provisioner.lab.context import Arch
+
+NOT_AVAILABLE = "[N/A]"
+_FIELDS = (
+    "index",
+    "name",
+    "uuid",
+    "pci.bus_id",
+    "memory.total",
+    "memory.used",
+    "memory.free",
+    "driver_version",
+    "compute_cap",
+    "utilization.gpu",
+    "temperature.gpu",
+    "power.draw",
+    "cuda_version",  # not a query field of the real one: for the head of its table
+)
+
+
+@dataclass(frozen=True)
+class GpuModel:
+    """One hardware profile of the lab. `memory_mib` is None where the GPU shares the host's memory."""
+
+    id: str
+    short: str  # in host names and in --hosts
+    arch: Arch
+    name: str
+    memory_mib: int | None
+    compute_cap: str
+    driver: str = "580.95.05"
+    cuda: str = "13.0"
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class LabHost:
+    """One host that the lab should have."""
+
+    name: str  # "lab-h200-1"
+    model: GpuModel
+    gpus: int
+
+    @property
+    def arch(self) -> Arch:
+        return self.model.arch
+
+
+MODELS: tuple[GpuModel, ...] = (
+    GpuModel("a100", "a100", "amd64", "NVIDIA A100-SXM4-80GB", 81920, "8.0"),
+    GpuModel("l40s", "l40s", "amd64", "NVIDIA L40S", 46068, "8.9"),
+    GpuModel("h100", "h100", "amd64", "NVIDIA H100 80GB HBM3", 81559, "9.0"),
+    GpuModel("h200", "h200", "amd64", "NVIDIA H200", 143771, "9.0"),
+    GpuModel("b200", "b200", "amd64", "NVIDIA B200", 183359, "10.0"),
+    GpuModel("gb200", "gb200", "arm64", "NVIDIA GB200", 189471, "10.0"),
+    GpuModel("dgx_spark_gb10", "gb10", "arm64", "NVIDIA GB10", None, "12.1"),
+)
+
+
+def model(word: str) -> GpuModel:
+    """The model of an id or short name. Raises UsageError naming those that exist."""
+    for known in MODELS:
+        if word.lower() in {known.id, known.short}:
+            return known
+    raise UsageError(f"unknown lab hardware {word!r}", hint=f"one of: {', '.join(m.short for m in MODELS)}")
+
+
+def parse_hosts(words: Sequence[str]) -> tuple[LabHost, ...]:
+    """`["h200:2", "gb10"]` -> lab-h200-1, lab-h200-2, lab-gb10-1; `h100:1x8` gives each host 8 GPUs.
+
+    Raises UsageError for an unknown model, a count that is no number from 1 to 50, or a model given twice.
+    """
+    hosts: list[LabHost] = []
+    for word in words:
+        name, _, amount = word.partition(":")
+        count, _, gpus = amount.partition("x")
+        kind = model(name)
+        if any(host.model is kind for host in hosts):
+            raise UsageError(f"--hosts {word}: {kind.short} is given twice", hint=f"write {kind.short}:N once")
+        each = _number(word, gpus, kind.count, 16)
+        hosts += [
+            LabHost(f"lab-{kind.short}-{index}", kind, each) for index in range(1, _number(word, count, 1, 50) + 1)
+        ]
+    if not hosts:
+        raise UsageError("no lab hosts asked for", hint="for example --hosts h200:2 --hosts gb10:1")
+    return tuple(hosts)
+
+
+def gpu_table(host: LabHost) -> str:
+    """/etc/lab-gpus.csv of a host: a head of field names, then one line a GPU; the same text every time."""
+    kind = host.model
+    used = 4
+    memory = (
+        [NOT_AVAILABLE] * 3 if kind.memory_mib is None else [str(kind.memory_mib), str(used), str(kind.memory_mib - used)]
+    )
+    lines = [", ".join(_FIELDS)]
+    for index in range(host.gpus):
+        identity = f"GPU-{uuid.uuid5(uuid.NAMESPACE_DNS, f'{host.name}/{index}')}"
+        bus = f"00000000:{index + 1:02X}:00.0"
+        rest = [kind.driver, kind.compute_cap, "0", "34", "71.20", kind.cuda]
+        lines.append(", ".join([str(index), kind.name, identity, bus, *memory, *rest]))
+    return "\n".join(lines) + "\n"
+
+
+def _number(word: str, text: str, default: int, most: int) -> int:
+    if not text:
+        return default
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise UsageError(f"--hosts {word}: {text!r} is no number from 1 to {most}", hint="for example h200:2")
+    return int(text)
