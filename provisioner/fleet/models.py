@@ -55,6 +55,8 @@ class Docker(Frozen):
     source: Literal["auto", "distribution", "docker.com"] = "auto"
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
+    min_free_gib: Annotated[int, Field(ge=0)] = 30
+    """GiB that must be free before an image is pulled or built (vllm/vllm-openai unpacks to more than 20 GB)"""
 
 
 class Hub(Frozen):

@@ -107,6 +107,11 @@ class Server(Frozen):
     reasoning: bool
     benchmark: Benchmark
 
+    @property
+    def connect_to(self) -> str:
+        """The address that a client on the host uses."""
+        return "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104 - compared, not bound
+
 
 class HostPlan(Frozen):
     """Everything one host should have."""
@@ -122,6 +127,8 @@ class HostPlan(Frozen):
     docker_config: dict[str, Any]
     """keys that must be in daemon.json"""
     images: tuple[Image, ...]
+    image_min_free_gib: int
+    """free space that must be there before an image is pulled or built"""
     cache_dir: str
     plugin_dir: str
     hub_endpoint: str | None

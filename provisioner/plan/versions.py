@@ -25,7 +25,7 @@ _ENV_GATES = tuple(
 
 
 def version_of(reference: str) -> str | None:
-    """X.Y.Z as an image tag (`repo:vX.Y.Z`, `repo:vX.Y.Z-cu129`) or a git ref (`vX.Y.Z`) tells it; None when it does not.
+    """X.Y.Z as an image tag (`repo:vX.Y.Z-cu129`) or a git ref (`vX.Y.Z`) tells it; None when it does not.
 
     >>> version_of("vllm/vllm-openai:v0.12.0-cu130")
     '0.12.0'

@@ -1,0 +1,55 @@
+"""`vllm bench serve` of a server: the guide's run_performance.sh, scaled to what the host serves."""
+
+from __future__ import annotations
+
+from provisioner.fleet.models import Benchmark as Settings
+from provisioner.plan.model import Benchmark
+
+GUIDE_INPUT_LEN = 1024
+GUIDE_OUTPUT_LEN = 1024
+GUIDE_WARMUPS = 20
+GUIDE_CONCURRENCY = 1024
+GUIDE_PROMPTS = 2048
+PROMPTS_PER_STREAM = 5
+"""the guide: at least five times the concurrency to measure the steady state"""
+RESULTS_DIR = "/results"
+RESULT_FILE = "vllm_benchmark_serving_results.json"
+
+
+def benchmark(
+    settings: Settings,
+    *,
+    model_id: str,
+    served_model_name: str,
+    connect_to: str,
+    port: int,
+    trust_remote_code: bool,
+    max_num_seqs: int | None,
+    max_model_len: int | None,
+) -> Benchmark:
+    """The guide's figures, unless the server takes fewer sequences or shorter ones; every figure can be set."""
+    concurrency = settings.max_concurrency or min(max_num_seqs or GUIDE_CONCURRENCY, GUIDE_CONCURRENCY)
+    prompts = settings.num_prompts or (
+        GUIDE_PROMPTS if concurrency == GUIDE_CONCURRENCY else PROMPTS_PER_STREAM * concurrency
+    )
+    input_len = settings.random_input_len or _share(max_model_len, GUIDE_INPUT_LEN)
+    output_len = settings.random_output_len or _share(max_model_len, GUIDE_OUTPUT_LEN)
+    warmups = settings.num_warmups if settings.num_warmups is not None else min(GUIDE_WARMUPS, prompts)
+    argv = ["bench", "serve", "--host", connect_to, "--port", str(port), "--model", model_id]
+    if served_model_name != model_id:
+        argv += ["--served-model-name", served_model_name]
+    if trust_remote_code:
+        argv += ["--trust-remote-code"]
+    argv += ["--dataset-name", "random"]
+    argv += ["--random-input-len", str(input_len), "--random-output-len", str(output_len)]
+    argv += ["--num-warmups", str(warmups), "--ignore-eos"]
+    argv += ["--max-concurrency", str(concurrency), "--num-prompts", str(prompts)]
+    # 0.32 skips the wait for readiness by default and 0.12 reports no E2EL unless asked: say both.
+    argv += ["--ready-check-timeout-sec", "600", "--percentile-metrics", "ttft,tpot,itl,e2el"]
+    argv += ["--save-result", "--result-dir", RESULTS_DIR, "--result-filename", RESULT_FILE]
+    return Benchmark(argv=tuple(argv), num_prompts=prompts, output_len=output_len, timeout_s=settings.timeout_s)
+
+
+def _share(max_model_len: int | None, guide: int) -> int:
+    # A quarter each leaves room for the chat template and for the random dataset's spread.
+    return guide if max_model_len is None else max(1, min(guide, max_model_len // 4))

@@ -1,0 +1,159 @@
+"""Facts against a host plan → changes. Pure: sees drift made by hand, because facts are what is there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from provisioner.plan import model, render
+from provisioner.plan.facts import Container, Facts, ImageFacts
+from provisioner.plan.model import Change, Changes, HostPlan, Server
+
+DAEMON_JSON = "/etc/docker/daemon.json"
+
+
+def changes(plan: HostPlan, facts: Facts, secrets: Mapping[str, str]) -> Changes:
+    """All that differs, in the order in which it would be changed. `secrets`: reference → value."""
+    found = [*_docker(plan, facts), *_toolkit(facts), *_images(plan, facts), *_weights(plan, facts)]
+    found += [change for server in plan.servers for change in _server(server, facts, secrets)]
+    return Changes(host=plan.host, changes=tuple(found))
+
+
+def _docker(plan: HostPlan, facts: Facts) -> list[Change]:
+    if facts.docker.version is None:
+        reason = "Docker does not answer" if facts.docker.client_version else "Docker is not installed"
+        return [Change(role="docker_engine", subject="docker", reason=reason)]
+    found = []
+    if any(image.build for image in plan.images) and not facts.docker.buildx:
+        found.append(Change(role="docker_engine", subject="buildx", reason="image builds need it"))
+    current = _daemon_config(facts)
+    missing = {key: value for key, value in plan.docker_config.items() if not _contains(current.get(key), value)}
+    if missing:
+        reason = f"{', '.join(missing)} not as planned"
+        found.append(Change(role="docker_engine", subject=DAEMON_JSON, reason=reason))
+    return found
+
+
+def _daemon_config(facts: Facts) -> dict[str, Any]:
+    content = next((file.content for file in facts.files if file.path == DAEMON_JSON), None)
+    try:
+        parsed = json.loads(content or "{}")
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _contains(current: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list):
+        return isinstance(current, list) and all(item in current for item in wanted)
+    return bool(current == wanted)
+
+
+def _toolkit(facts: Facts) -> list[Change]:
+    if facts.gpu_runtime:
+        return []
+    reason = "Docker cannot pass GPUs to containers"
+    return [Change(role="nvidia_container_toolkit", subject="nvidia-container-toolkit", reason=reason)]
+
+
+def _images(plan: HostPlan, facts: Facts) -> list[Change]:
+    found = []
+    for image in plan.images:
+        present = _image(facts, image.reference)
+        if present is None:
+            what = f"will be built from {image.build.git} {image.build.ref}" if image.build else "will be pulled"
+            found.append(Change(role="vllm_image", subject=image.reference, reason=f"not there; {what}"))
+        elif image.deploy_tag and image.deploy_tag not in present.tags:
+            found.append(Change(role="vllm_image", subject=image.deploy_tag, reason=f"will be {image.reference}"))
+    return found
+
+
+def _weights(plan: HostPlan, facts: Facts) -> list[Change]:
+    files = {file.path for file in facts.files}
+    found = [
+        Change(role="model_weights", subject=weights.repo, reason="not downloaded")
+        for weights in plan.weights
+        if weights.repo not in facts.weights
+    ]
+    found += [
+        Change(role="model_weights", subject=plugin.file, reason="parser plugin not downloaded")
+        for plugin in plan.plugins
+        if f"{plan.plugin_dir}/{plugin.file}" not in files
+    ]
+    return found
+
+
+def _server(server: Server, facts: Facts, secrets: Mapping[str, str]) -> list[Change]:
+    found = [*_unit_file(server, facts), *_secret_file(server, facts, secrets)]
+    unit = next((unit for unit in facts.units if unit.name == server.unit), None)
+    container = next((one for one in facts.containers if one.name == server.container), None)
+    reasons = (_unit_state(unit and unit.active_state, unit and unit.enabled), _running(server, container, facts))
+    found += [Change(role="vllm_server", subject=server.unit, reason=reason) for reason in reasons if reason]
+    return found
+
+
+def _unit_file(server: Server, facts: Facts) -> list[Change]:
+    wanted = server.unit_file
+    present = next((file for file in facts.files if file.path == wanted.path), None)
+    if present and present.sha256 == _sha256(wanted.content):
+        return []
+    return [
+        Change(
+            role="vllm_server",
+            subject=wanted.path,
+            reason="differs" if present else "not there",
+            before=present.content if present else "",
+            after=wanted.content,
+        )
+    ]
+
+
+def _secret_file(server: Server, facts: Facts, secrets: Mapping[str, str]) -> list[Change]:
+    wanted = server.secret_file
+    if wanted is None:
+        return []
+    text = render.secrets_text({key: secrets[reference] for key, reference in wanted.entries.items()})
+    present = next((file for file in facts.files if file.path == wanted.path), None)
+    if present is None:
+        return [Change(role="vllm_server", subject=wanted.path, reason="not there (secret)")]
+    if present.sha256 != _sha256(text):
+        return [Change(role="vllm_server", subject=wanted.path, reason="differs (secret, not shown)")]
+    if present.mode != wanted.mode:
+        return [Change(role="vllm_server", subject=wanted.path, reason=f"mode {present.mode}, not {wanted.mode}")]
+    return []
+
+
+def _unit_state(active: str | None, enabled: bool | None) -> str | None:
+    if active is None:
+        return "no such unit"
+    if active != "active":
+        return f"is {active}"
+    return None if enabled else "is not enabled: it would not start at boot"
+
+
+def _running(server: Server, container: Container | None, facts: Facts) -> str | None:
+    if container is None or not container.running:
+        return "its container is not running"
+    if container.argv != ("serve", *server.argv):
+        return "its container runs other arguments"
+    image = _image(facts, server.image)
+    if image and container.image_id != image.id:
+        return f"its container runs another image than {server.image} is now"
+    return None
+
+
+def _image(facts: Facts, reference: str) -> ImageFacts | None:
+    return next((image for image in facts.images if reference in image.tags or reference in image.digests), None)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def server_fingerprint(plan: model.HostPlan, server: Server) -> str:
+    """What a validation is valid for: everything of the server that could change how it answers."""
+    image = next(image for image in plan.images if image.reference == server.image)
+    parts = [server.model_dump(exclude={"benchmark", "health_timeout_s"}), image.model_dump(), plan.hardware]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,49 @@
+"""The foreground `docker run` of a server: the guide's run_container.sh, told to start the server itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+HF_HOME = "/root/.cache/huggingface"
+"""HF_HOME inside the containers"""
+WORKDIR = "/vllm-workspace"
+"""working directory of the vLLM images, where the guide's relative plugin path is looked up"""
+
+
+def docker_run(
+    *,
+    container: str,
+    image: str,
+    gpus: str,
+    cache_dir: str,
+    plugin_dir: str,
+    plugins: Sequence[str],
+    env: Mapping[str, str],
+    secret_path: str | None,
+    argv: Sequence[str],
+) -> tuple[str, ...]:
+    """The whole command; `argv` is what follows `vllm serve`.
+
+    The container shares the host's network, so that the guide's --host and --port mean what they say: a server
+    bound to 127.0.0.1 is reachable from the host alone (ports published by Docker are not always).
+    Models come from the cache directory only: the token that downloaded them is not needed any more.
+    """
+    words = ["/usr/bin/docker", "run", "--rm", "--name", container, "--network", "host", "--ipc", "host"]
+    words += ["--gpus", gpus, "--volume", f"{cache_dir}:{HF_HOME}"]
+    for plugin in plugins:
+        words += ["--volume", f"{plugin_dir}/{plugin}:{WORKDIR}/{plugin}:ro"]
+    if plugins:
+        words += ["--workdir", WORKDIR]
+    for name, value in {"HF_HOME": HF_HOME, "HF_HUB_OFFLINE": "1", **env}.items():
+        words += ["--env", f"{name}={value}"]
+    if secret_path:
+        words += ["--env-file", secret_path]
+    return (*words, "--entrypoint", "vllm", image, "serve", *argv)
+
+
+def gpus_value(gpus: str | int | Sequence[int]) -> str:
+    """What `--gpus` takes: `all`, or a quoted device list (docker reads the value as CSV)."""
+    if gpus == "all":
+        return "all"
+    indices = range(gpus) if isinstance(gpus, int) else gpus
+    return '"device=' + ",".join(str(index) for index in indices) + '"'

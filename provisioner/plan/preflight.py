@@ -1,0 +1,59 @@
+"""What is wrong with a host before anything is changed. Pure: facts in, sentences out."""
+
+from __future__ import annotations
+
+from provisioner.fleet.models import Host
+from provisioner.plan.facts import Facts
+from provisioner.plan.model import HostPlan
+
+DOCKER_ROOT = "/var/lib/docker"
+"""where a Docker engine that is not there yet will keep its images"""
+
+
+def fitness(host: Host, facts: Facts) -> tuple[str, ...]:
+    """Why the machine cannot be provisioned at all; empty when it can."""
+    problems = []
+    if not facts.sudo:
+        problems.append("no sudo: allow this user to run commands as root without a password (NOPASSWD)")
+    if facts.platform is None:
+        problems.append(f"architecture {facts.machine} has no vLLM images; x86_64 and aarch64 do")
+    elif host.platform and facts.platform != host.platform:
+        problems.append(f"it is {facts.platform} but the fleet file says {host.platform}")
+    if not facts.systemd:
+        problems.append("systemd is not running as PID 1; servers are systemd services")
+    if facts.gpu_error:
+        problems.append(f"nvidia-smi fails: {facts.gpu_error.strip().splitlines()[-1]}")
+    elif not facts.gpus:
+        problems.append("no NVIDIA GPU: nvidia-smi is missing or lists none; install the driver first")
+    return tuple(problems)
+
+
+def obstacles(plan: HostPlan, facts: Facts) -> tuple[str, ...]:
+    """Why this plan cannot be carried out on the host as it is; empty when it can."""
+    return (*_ports(plan, facts), *_disk(plan, facts))
+
+
+def _ports(plan: HostPlan, facts: Facts) -> tuple[str, ...]:
+    ours = {container.name for container in facts.containers if container.running}
+    taken = {port.port: port for port in facts.ports}
+    return tuple(
+        f"port {server.port} of server {server.name} is in use"
+        + (f" by {taken[server.port].process}" if taken[server.port].process else "")
+        + "; free it or choose another port"
+        for server in plan.servers
+        if server.port in taken and server.container not in ours
+    )
+
+
+def _disk(plan: HostPlan, facts: Facts) -> tuple[str, ...]:
+    present = {tag for image in facts.images for tag in image.tags}
+    if all(image.reference in present for image in plan.images):
+        return ()
+    path = facts.docker.root_dir or DOCKER_ROOT
+    free = facts.disk_free_mib.get(path)
+    if free is None or free >= plan.image_min_free_gib * 1024:
+        return ()
+    return (
+        f"disk full: {free / 1024:.1f} GiB free under {path}, {plan.image_min_free_gib} GiB are needed for an image; "
+        "free some or set docker.min_free_gib",
+    )

@@ -1,0 +1,266 @@
+"""Facts + fleet → host plan. Pure: the same input gives the same plan, byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from provisioner.errors import HostError
+from provisioner.fleet.base import Platform
+from provisioner.fleet.models import Fleet, Host, Server
+from provisioner.fleet.models import Image as ImageSettings
+from provisioner.fleet.recipes import Command, Recipe, resolve
+from provisioner.fleet.taxonomy import HardwareProfile, match_hardware, profile_of
+from provisioner.plan import flags, model, render, variables
+from provisioner.plan.bench import benchmark
+from provisioner.plan.docker_run import docker_run, gpus_value
+from provisioner.plan.facts import Facts
+from provisioner.plan.versions import gate_env, version_of
+
+PLUGIN_DIR = "/var/lib/vllm/plugins"
+ENV_DIR = "/etc/vllm"
+UNIT_DIR = "/etc/systemd/system"
+DEPLOY_TAG = "vllm/vllm-openai:deploy"
+"""the guide's name for the image that is deployed"""
+REVISION = "main"
+
+
+def plan_host(fleet: Fleet, host: Host, facts: Facts, recipes: Mapping[str, Recipe]) -> model.HostPlan:
+    """What one host should have. `recipes` maps the names used in the fleet file to recipes.
+
+    Raises HostError when the host's hardware cannot serve what the fleet asks of it.
+    """
+    profile = _hardware(host, facts)
+    platform = facts.platform
+    if platform is None:
+        raise HostError(f"{host.name}: architecture {facts.machine} has no vLLM images")
+    resolved = [
+        _server(fleet, server, recipes[server.recipe], profile, platform, facts)
+        for server in fleet.servers_on(host.name)
+    ]
+    return model.HostPlan(
+        host=host.name,
+        platform=platform,
+        hardware=profile.id,
+        hardware_name=f"{len(facts.gpus)} × {facts.gpus[0].name}" + (" (simulated)" if facts.simulated else ""),
+        simulated=facts.simulated,
+        docker_source=fleet.docker.source,
+        docker_config=_docker_config(fleet),
+        images=_images([image for _, image, _, _, _ in resolved]),
+        image_min_free_gib=fleet.docker.min_free_gib,
+        cache_dir=fleet.weights.cache_dir,
+        plugin_dir=PLUGIN_DIR,
+        hub_endpoint=fleet.hub.endpoint,
+        hub_token=fleet.hub.token,
+        weights=_unique([weights for _, _, weights, _, _ in resolved]),
+        plugins=_unique([plugin for _, _, _, plugins, _ in resolved for plugin in plugins]),
+        servers=tuple(server for server, _, _, _, _ in resolved),
+        warnings=tuple(warning for _, _, _, _, warnings in resolved for warning in warnings),
+    )
+
+
+def _hardware(host: Host, facts: Facts) -> HardwareProfile:
+    if host.hardware:
+        return profile_of(host.hardware)
+    names = {gpu.name for gpu in facts.gpus}
+    if len(names) > 1:
+        raise HostError(
+            f"{host.name}: GPUs of different kinds: {', '.join(sorted(names))}",
+            hint=f"say which profile to use: hosts.{host.name}.hardware",
+        )
+    name = names.pop()
+    profile = match_hardware(name)
+    if profile is None:
+        raise HostError(
+            f'{host.name}: no hardware profile for the GPU "{name}"',
+            hint=f"name the nearest one: hosts.{host.name}.hardware",
+        )
+    return profile
+
+
+_Resolved = tuple[model.Server, model.Image, model.Weights, tuple[model.Plugin, ...], tuple[str, ...]]
+
+
+def _server(
+    fleet: Fleet, server: Server, recipe: Recipe, profile: HardwareProfile, platform: Platform, facts: Facts
+) -> _Resolved:
+    gpu_count = _gpu_count(server, facts)
+    command = resolve(recipe, variant=server.variant, hardware=profile.id, gpu_count=gpu_count)
+    image = _image(server, command, profile, platform)
+    env, warnings = gate_env({**command.env, **server.env}, image.vllm_version)
+    argv = _argv(server, command)
+    served = server.served_model_name or command.model_id
+    plugins = tuple(
+        model.Plugin(repo=repo, revision=REVISION, file=file, image=image.reference)
+        for repo, file in _plugin_files(argv, command)
+    )
+    unit = f"vllm-{server.name}.service"
+    container = f"vllm-{server.name}"
+    secret_path = f"{ENV_DIR}/{server.name}.env" if server.api_key else None
+    run = docker_run(
+        container=container,
+        image=image.reference,
+        gpus=gpus_value(server.gpus),
+        cache_dir=fleet.weights.cache_dir,
+        plugin_dir=PLUGIN_DIR,
+        plugins=[plugin.file for plugin in plugins],
+        env=env,
+        secret_path=secret_path,
+        argv=argv,
+    )
+    secret_file = None
+    if server.api_key and secret_path:
+        # The server reads VLLM_API_KEY; the benchmark client in the same image reads OPENAI_API_KEY.
+        secret_file = model.SecretFile(
+            path=secret_path, entries={"VLLM_API_KEY": server.api_key, "OPENAI_API_KEY": server.api_key}
+        )
+    element = variables.server_element(
+        name=server.name,
+        unit=unit,
+        container=container,
+        model_id=command.model_id,
+        docker_argv=run,
+        secret_path=secret_path,
+        image=image.reference,
+        port=server.port,
+    )
+    max_len = flags.value_of(argv, "--max-model-len")
+    max_seqs = flags.value_of(argv, "--max-num-seqs")
+    planned = model.Server(
+        name=server.name,
+        unit=unit,
+        container=container,
+        recipe=server.recipe,
+        variant=command.variant,
+        precision=command.precision,
+        model_id=command.model_id,
+        served_model_name=served,
+        image=image.reference,
+        host=server.host,
+        port=server.port,
+        gpus=gpus_value(server.gpus),
+        gpu_count=gpu_count,
+        argv=argv,
+        docker_argv=run,
+        env=env,
+        unit_file=model.File(path=f"{UNIT_DIR}/{unit}", content=render.unit_text(element)),
+        secret_file=secret_file,
+        api_key=server.api_key,
+        health_timeout_s=server.health_timeout_s,
+        reasoning=flags.any_flag(argv, "--reasoning-parser"),
+        benchmark=benchmark(
+            server.benchmark,
+            model_id=command.model_id,
+            served_model_name=served,
+            connect_to="127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host,  # noqa: S104 - compared
+            port=server.port,
+            trust_remote_code=flags.any_flag(argv, "--trust-remote-code"),
+            max_num_seqs=int(max_seqs) if max_seqs and max_seqs.isdecimal() else None,
+            max_model_len=int(max_len) if max_len and max_len.isdecimal() else None,
+        ),
+    )
+    weights = model.Weights(repo=command.model_id, revision=REVISION, image=image.reference)
+    return planned, image, weights, plugins, warnings
+
+
+def _argv(server: Server, command: Command) -> tuple[str, ...]:
+    """The recipe's arguments, then the server's settings in place of or after them, extra arguments last."""
+    argv: tuple[str, ...] = command.argv
+    settings: dict[str, str | int | None] = {
+        "--tensor-parallel-size": server.tensor_parallel_size,
+        "--max-num-seqs": server.max_num_seqs,
+        "--max-model-len": server.max_model_len,
+        "--kv-cache-dtype": server.kv_cache_dtype,
+        "--mamba-ssm-cache-dtype": server.mamba_ssm_cache_dtype,
+        "--served-model-name": server.served_model_name,
+        "--host": server.host,
+        "--port": server.port,
+    }
+    for flag, value in settings.items():
+        if value is not None:
+            argv = flags.set_flag(argv, flag, str(value))
+    if server.async_scheduling is not None:
+        argv = flags.drop_flag(argv, "--async-scheduling")
+        argv = (*argv, "--async-scheduling" if server.async_scheduling else "--no-async-scheduling")
+    return (*argv, *server.extra_args)
+
+
+def _gpu_count(server: Server, facts: Facts) -> int:
+    indices = {gpu.index for gpu in facts.gpus}
+    wanted = indices if server.gpus == "all" else _wanted(server.gpus)
+    if wanted - indices:
+        raise HostError(
+            f"{facts.host}: server {server.name} asks for GPU {', '.join(map(str, sorted(wanted - indices)))}, "
+            f"but the host has {len(indices)} (0–{len(indices) - 1})"
+        )
+    return len(wanted)
+
+
+def _wanted(gpus: str | int | tuple[int, ...]) -> set[int]:
+    return set(range(gpus)) if isinstance(gpus, int) else {int(index) for index in gpus}
+
+
+def _plugin_files(argv: tuple[str, ...], command: Command) -> list[tuple[str, str]]:
+    file = flags.value_of(argv, "--reasoning-parser-plugin")
+    return [(command.plugin_repo or command.model_id, file)] if file and "/" not in file else []
+
+
+def _image(server: Server, command: Command, profile: HardwareProfile, platform: Platform) -> model.Image:
+    chosen = next(
+        (server.image[key] for key in (profile.id, platform, "default") if key in server.image), ImageSettings()
+    )
+    if chosen.pull or (chosen.build is None and command.build is None):
+        reference = chosen.pull or command.image or "vllm/vllm-openai:latest"
+        return model.Image(
+            reference=reference, platform=platform, deploy_tag=DEPLOY_TAG, vllm_version=version_of(reference)
+        )
+    source = _build_source(server, command, chosen)
+    return model.Image(
+        reference=f"vllm/vllm-openai:build-{_inputs_hash(source, platform)}",
+        platform=platform,
+        build=source,
+        deploy_tag=DEPLOY_TAG,
+        vllm_version=version_of(source.ref),
+    )
+
+
+def _build_source(server: Server, command: Command, chosen: ImageSettings) -> model.BuildSource:
+    recipe, own = command.build, chosen.build
+    merged: dict[str, Any] = recipe.model_dump(exclude_none=True) if recipe else {}
+    merged |= own.model_dump(exclude_none=True) if own else {}
+    merged["args"] = {**((recipe and recipe.args) or {}), **((own and own.args) or {})}
+    missing = [key for key in ("git", "ref", "dockerfile", "target") if key not in merged]
+    if missing:
+        raise HostError(f"server {server.name}: the image's build lacks {', '.join(missing)}")
+    return model.BuildSource(**merged)
+
+
+def _inputs_hash(source: model.BuildSource, platform: Platform) -> str:
+    inputs = json.dumps([source.model_dump(), platform], sort_keys=True)
+    return hashlib.sha256(inputs.encode()).hexdigest()[:12]
+
+
+def _images(images: list[model.Image]) -> tuple[model.Image, ...]:
+    """Each image once. The deploy tag points at one image; with several on a host it stays with the first."""
+    unique = _unique(images)
+    return tuple(
+        image if position == 0 else image.model_copy(update={"deploy_tag": None})
+        for position, image in enumerate(unique)
+    )
+
+
+def _docker_config(fleet: Fleet) -> dict[str, Any]:
+    wanted = {
+        "registry-mirrors": list(fleet.docker.registry_mirrors),
+        "insecure-registries": list(fleet.docker.insecure_registries),
+    }
+    return {key: value for key, value in wanted.items() if value}
+
+
+T = TypeVar("T")
+
+
+def _unique(items: list[T]) -> tuple[T, ...]:
+    return tuple(item for position, item in enumerate(items) if item not in items[:position])

@@ -1,0 +1,94 @@
+"""Role variables of a host plan: the one place that knows how roles name things."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from provisioner.plan import model
+from provisioner.plan.systemd import exec_line, text
+
+STOP_TIMEOUT_S = 30
+
+
+class Expression(str):
+    """A Jinja2 expression that Ansible shall evaluate. Every other string is data and is written as such."""
+
+    __slots__ = ()
+
+
+def secret(reference: str) -> Expression:
+    """The value of a secret, looked up by its reference when Ansible needs it."""
+    quoted = reference.replace("\\", "\\\\").replace("'", "\\'")
+    return Expression("{{ provision_secrets['" + quoted + "'] }}")
+
+
+def server_element(
+    *,
+    name: str,
+    unit: str,
+    container: str,
+    model_id: str,
+    docker_argv: Sequence[str],
+    secret_path: str | None,
+    image: str,
+    port: int,
+) -> dict[str, Any]:
+    """One element of `vllm_server_list`, which the unit template is rendered from."""
+    return {
+        "name": name,
+        "unit": unit,
+        "container": container,
+        "description": text(f"vLLM server {name} ({model_id})"),
+        "exec_start": exec_line(docker_argv),
+        "stop_timeout_s": STOP_TIMEOUT_S,
+        "secret_path": secret_path or "",
+        "image": image,
+        "port": port,
+    }
+
+
+def role_variables(plan: model.HostPlan) -> dict[str, Any]:
+    """Every variable of site.yml's roles for this host."""
+    return {
+        "docker_engine_source": plan.docker_source,
+        "docker_engine_config": plan.docker_config,
+        "docker_engine_buildx_required": any(image.build for image in plan.images),
+        "nvidia_container_toolkit_proof_image": plan.images[0].reference if plan.images else "",
+        "vllm_image_list": [_image(image) for image in plan.images],
+        "vllm_image_min_free_gib": plan.image_min_free_gib,
+        "model_weights_cache_dir": plan.cache_dir,
+        "model_weights_plugin_dir": plan.plugin_dir,
+        "model_weights_endpoint": plan.hub_endpoint or "",
+        "model_weights_token": secret(plan.hub_token) if plan.hub_token else "",
+        "model_weights_list": [weights.model_dump() for weights in plan.weights],
+        "model_weights_plugins": [plugin.model_dump() for plugin in plan.plugins],
+        "vllm_server_list": [_server(server) for server in plan.servers],
+        "vllm_server_secrets": {
+            server.name: {key: secret(reference) for key, reference in server.secret_file.entries.items()}
+            for server in plan.servers
+            if server.secret_file
+        },
+    }
+
+
+def _image(image: model.Image) -> dict[str, Any]:
+    return {
+        "reference": image.reference,
+        "platform": image.platform,
+        "deploy_tag": image.deploy_tag or "",
+        "build": image.build.model_dump() if image.build else {},
+    }
+
+
+def _server(server: model.Server) -> dict[str, Any]:
+    return server_element(
+        name=server.name,
+        unit=server.unit,
+        container=server.container,
+        model_id=server.model_id,
+        docker_argv=server.docker_argv,
+        secret_path=server.secret_file.path if server.secret_file else None,
+        image=server.image,
+        port=server.port,
+    )
