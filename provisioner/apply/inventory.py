@@ -1,0 +1,91 @@
+"""The rendered Ansible inventory of a run: plain files that `ansible-playbook` understands without this program."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from provisioner.fleet.models import Fleet, Host
+from provisioner.plan.model import HostPlan
+from provisioner.plan.variables import Expression, role_variables
+
+_TEMPLATE_MARKS = ("{{", "{%", "{#")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes data so that Ansible reads it back as data: strings with template marks are tagged !unsafe."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML calls it with data
+        return True
+
+
+def _string(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
+    unsafe = any(mark in data for mark in _TEMPLATE_MARKS)
+    return dumper.represent_scalar(
+        "!unsafe" if unsafe else "tag:yaml.org,2002:str", data, style='"' if unsafe else None
+    )
+
+
+def _expression(dumper: yaml.SafeDumper, data: Expression) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(data), style='"')
+
+
+_Dumper.add_representer(str, _string)
+_Dumper.add_representer(Expression, _expression)
+
+
+def dump(data: Any) -> str:
+    """YAML for Ansible; `Expression` strings are evaluated by it, all others never."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def write_inventory(folder: Path, fleet: Fleet, plans: Sequence[HostPlan]) -> Path:
+    """Writes hosts.yml, host_vars/ and group_vars/ into `folder`; gives the folder back."""
+    (folder / "host_vars").mkdir(parents=True, exist_ok=True)
+    (folder / "group_vars").mkdir(exist_ok=True)
+    hosts = {plan.host: connection(fleet, fleet.host(plan.host)) for plan in plans}
+    (folder / "hosts.yml").write_text(dump({"all": {"hosts": hosts}}), encoding="utf-8")
+    for plan in plans:
+        (folder / "host_vars" / f"{plan.host}.yml").write_text(dump(role_variables(plan)), encoding="utf-8")
+    lookups = {reference: _lookup(reference) for reference in secret_references(plans)}
+    (folder / "group_vars" / "all.yml").write_text(dump({"provision_secrets": lookups}), encoding="utf-8")
+    return folder
+
+
+def connection(fleet: Fleet, host: Host) -> dict[str, Any]:
+    """Ansible's connection variables; what is not said comes from the SSH configuration."""
+    known: dict[str, Any] = {
+        "ansible_host": host.address,
+        "ansible_port": host.port,
+        "ansible_user": host.user,
+        "ansible_ssh_private_key_file": str(host.identity_file) if host.identity_file else None,
+        "ansible_ssh_common_args": f"-F {json.dumps(str(fleet.ssh.config))}" if fleet.ssh.config else None,
+        "ansible_python_interpreter": "/usr/bin/python3",
+    }
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def secret_references(plans: Iterable[HostPlan]) -> tuple[str, ...]:
+    """Every secret that the plans refer to, once."""
+    found = []
+    for plan in plans:
+        found += [plan.hub_token] if plan.hub_token else []
+        found += [ref for server in plan.servers if server.secret_file for ref in server.secret_file.entries.values()]
+    return tuple(dict.fromkeys(found))
+
+
+def secrets_document(secrets: dict[str, str]) -> str:
+    """The extra variables that carry the secrets to Ansible; values are data."""
+    return dump({"provision_secrets": secrets})
+
+
+def _lookup(reference: str) -> Expression:
+    """Where Ansible finds a secret when it is run without this program."""
+    kind, _, rest = reference.partition(":")
+    plugin = {"env": "ansible.builtin.env", "file": "ansible.builtin.file", "command": "ansible.builtin.pipe"}[kind]
+    quoted = rest.replace("\\", "\\\\").replace("'", "\\'")
+    return Expression("{{ lookup('" + plugin + "', '" + quoted + "') }}")

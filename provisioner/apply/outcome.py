@@ -1,0 +1,88 @@
+"""ansible-runner's events, read as they come: progress for people, and what became of each host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from provisioner.history.events import Event, OnEvent
+
+_LOG_LINES = 15
+
+
+class Outcomes:
+    """Collects events; `take` only reads and appends, since an error in it would end the whole run."""
+
+    def __init__(self, hosts: Sequence[str], on_event: OnEvent) -> None:
+        self.hosts = tuple(hosts)
+        self.finished = False
+        self._on_event = on_event
+        self._changed = dict.fromkeys(hosts, 0)
+        self._messages: dict[str, str] = {}
+        self._failed: set[str] = set()
+        self._unreachable: set[str] = set()
+
+    def take(self, event: dict[str, Any]) -> bool:
+        """One event of ansible-runner; True keeps its record in the run directory."""
+        kind, data = event.get("event", ""), event.get("event_data", {})
+        if kind == "playbook_on_stats":
+            self._finish(data)
+        elif (host := data.get("host")) in self._changed:
+            self._take_host(host, kind, data)
+        return True
+
+    def changed(self, host: str) -> int:
+        """How many tasks changed something on the host."""
+        return self._changed[host]
+
+    def failed(self, host: str) -> bool:
+        return host in self._failed
+
+    def unreachable(self, host: str) -> bool:
+        return host in self._unreachable
+
+    def message(self, host: str) -> str:
+        """Why the host failed, in its own words."""
+        return self._messages.get(host, "failed without a message; see the run's Ansible output")
+
+    def _take_host(self, host: str, kind: str, data: dict[str, Any]) -> None:
+        task, result = _task(data), data.get("res") or {}
+        if kind == "runner_on_start":
+            self._on_event(Event(host=host, phase="apply", task=task, status="running"))
+        elif kind == "runner_on_ok":
+            self._changed[host] += bool(result.get("changed"))
+            status = "changed" if result.get("changed") else "ok"
+            self._on_event(Event(host=host, phase="apply", task=task, status=status))
+        elif kind == "runner_on_failed" and not data.get("ignore_errors"):
+            self._messages[host] = f"{task}: {words(result)}"
+            self._on_event(Event(host=host, phase="apply", task=task, status="failed", detail=words(result)))
+        elif kind == "runner_on_unreachable":
+            self._unreachable.add(host)
+            self._messages[host] = f"lost during “{task}”: {words(result)}"
+            self._on_event(Event(host=host, phase="apply", task=task, status="failed", detail=words(result)))
+
+    def _finish(self, stats: dict[str, Any]) -> None:
+        self.finished = True
+        self._failed = set(stats.get("failures") or ())
+        self._unreachable |= set(stats.get("dark") or ())
+
+
+def words(result: dict[str, Any]) -> str:
+    """What a failed task says: its message and the ends of its output, of the failed items alone in a loop."""
+    failed = [item for item in result.get("results") or () if isinstance(item, dict) and item.get("failed")]
+    if failed:
+        return "\n".join(words(item) for item in failed)
+    message = str(result.get("msg") or result.get("censored") or "failed")
+    tails = [
+        _end(str(result[key])) for key in ("stderr", "stdout", "module_stderr", "module_stdout") if result.get(key)
+    ]
+    return "\n".join([message, *(tail for tail in tails if tail and tail not in message)])
+
+
+def _task(data: dict[str, Any]) -> str:
+    role, task = data.get("role") or "", data.get("task") or ""
+    return f"{role}: {task}" if role and not task.startswith(role) else task
+
+
+def _end(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-_LOG_LINES:])

@@ -1,0 +1,129 @@
+"""One run of site.yml over the hosts that have changes, through ansible-runner."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import ansible_runner.interface
+
+from provisioner import assets
+from provisioner.apply.inventory import secrets_document, write_inventory
+from provisioner.apply.outcome import Outcomes
+from provisioner.apply.secrets_file import memory_file
+from provisioner.errors import ProvisionError
+from provisioner.fleet.base import Frozen
+from provisioner.fleet.models import Fleet
+from provisioner.history.events import OnEvent
+from provisioner.plan.model import HostPlan
+
+Strategy = Literal["mitogen_free", "free", "linear"]
+
+TIMEOUT_S = 6 * 3600
+"""of a whole run; building vLLM on a DGX Spark takes hours"""
+_KEPT = frozenset(["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSH_AUTH_SOCK"])
+"""what of our own environment Ansible gets: ansible-runner writes all of it to a file, and it may hold secrets"""
+_KEPT_PREFIXES = ("ANSIBLE_", "AWX_", "RUNNER_", "PYTHON")
+
+
+class HostResult(Frozen):
+    """What Ansible made of one host."""
+
+    host: str
+    state: Literal["ok", "failed", "unreachable", "interrupted"]
+    changed: int
+    """tasks that changed something"""
+    message: str = ""
+    """why it failed: the task and the host's own words"""
+
+
+def apply(
+    run_dir: Path,
+    fleet: Fleet,
+    plans: Sequence[HostPlan],
+    secrets: Mapping[str, str],
+    *,
+    on_event: OnEvent,
+    interrupted: Callable[[], bool],
+    strategy: Strategy = "mitogen_free",
+    check: bool = False,
+) -> tuple[HostResult, ...]:
+    """Brings every host of `plans` to its plan; the hosts go on side by side, each at its own pace.
+
+    `run_dir` is fresh and 0700; the inventory and Ansible's own records stay in it. A failing host holds up no other.
+    """
+    inventory = write_inventory(run_dir / "inventory", fleet, plans)
+    outcomes = Outcomes([plan.host for plan in plans], on_event)
+    with memory_file(secrets_document(dict(secrets))) as secrets_path:
+        runner = ansible_runner.interface.init_runner(
+            private_data_dir=str(run_dir),
+            ident="ansible",
+            playbook=str(assets.ansible_dir() / "playbooks" / "site.yml"),
+            inventory=str(inventory),
+            cmdline=f"--extra-vars @{secrets_path} --diff" + (" --check" if check else ""),
+            quiet=True,
+            settings={"pexpect_timeout": 1, "job_timeout": TIMEOUT_S, "suppress_ansible_output": True},
+            event_handler=outcomes.take,
+            cancel_callback=interrupted,
+        )
+        runner.config.env = _environment(runner.config.env, strategy, forks=len(plans))
+        status, _ = runner.run()
+    if status == "timeout":
+        raise ProvisionError(f"Ansible did not finish within {TIMEOUT_S // 3600} h; its record is in {run_dir}")
+    return tuple(_result(host, outcomes, status, run_dir) for host in outcomes.hosts)
+
+
+def _environment(env: Mapping[str, str], strategy: Strategy, *, forks: int) -> dict[str, str]:
+    kept = {key: value for key, value in env.items() if key in _KEPT or key.startswith(_KEPT_PREFIXES)}
+    settings = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}",
+        "ANSIBLE_ROLES_PATH": str(assets.ansible_dir() / "roles"),
+        "ANSIBLE_HOST_KEY_CHECKING": "True",
+        "ANSIBLE_PIPELINING": "True",
+        "ANSIBLE_FORKS": str(max(1, min(forks, 50))),
+        "ANSIBLE_STRATEGY": strategy,
+        "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=15",
+        "ANSIBLE_RETRY_FILES_ENABLED": "False",
+        "ANSIBLE_DEPRECATION_WARNINGS": "False",
+        "ANSIBLE_NOCOLOR": "True",
+    }
+    if strategy.startswith("mitogen"):
+        settings["ANSIBLE_STRATEGY_PLUGINS"] = str(_mitogen_plugins())
+    return {**kept, **settings}
+
+
+def _mitogen_plugins() -> Path:
+    spec = importlib.util.find_spec("ansible_mitogen")
+    if spec is None or spec.origin is None:
+        raise ProvisionError("mitogen is not installed", hint="use --strategy free")
+    return Path(spec.origin).parent / "plugins" / "strategy"
+
+
+def _result(host: str, outcomes: Outcomes, status: str, run_dir: Path) -> HostResult:
+    changed = outcomes.changed(host)
+    if outcomes.unreachable(host):
+        return HostResult(host=host, state="unreachable", changed=changed, message=outcomes.message(host))
+    if status == "canceled":
+        return HostResult(host=host, state="interrupted", changed=changed, message="interrupted")
+    if not outcomes.finished:
+        tail = _tail(run_dir / "artifacts" / "ansible" / "stdout")
+        return HostResult(
+            host=host, state="failed", changed=changed, message=f"Ansible ended early ({status}):\n{tail}"
+        )
+    if outcomes.failed(host):
+        return HostResult(host=host, state="failed", changed=changed, message=outcomes.message(host))
+    return HostResult(host=host, state="ok", changed=changed)
+
+
+def _tail(path: Path, lines: int = 20) -> str:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def describe(results: Sequence[HostResult]) -> dict[str, Any]:
+    """For records: host → what Ansible made of it."""
+    return {result.host: result.model_dump(exclude={"host"}) for result in results}
