@@ -1,0 +1,347 @@
+"""The probe's host-side part: its text is sent over SSH to the host's python3, with a request, and answers one JSON.
+
+Read-only. Standard library of Python 3.6 and later, nothing of this program: the host has neither. Texts come back
+as the host's programs print them; parsing them is the control machine's work (`provisioner.hosts.parse`).
+Environments of containers and the proxies of the engine stay on the host: they may hold secrets.
+"""
+
+# Python 3.6 on the host: no newer spellings; os.path because it starts faster than pathlib.
+# ruff: noqa: UP006, UP031, UP035, UP045, PTH110, PTH111, PTH112, PTH115, PTH116, PTH118, PTH119, PTH120, PTH123
+# ruff: noqa: PTH207, PTH208
+
+import glob
+import hashlib
+import http.client
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import urllib.parse
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+VERSION = 1
+BEGIN = "<<<provision-probe %d" % VERSION
+END = "provision-probe %d>>>" % VERSION
+
+DOCKER_SOCKET = "/var/run/docker.sock"
+SIMULATED_GPUS = "/etc/lab-gpus.csv"
+GPU_FIELDS = "index,name,memory.total,memory.used,driver_version"
+PACKAGES = ["docker-ce", "docker.io", "moby-engine", "nvidia-container-toolkit"]
+BUILDX = ["/usr/libexec/docker", "/usr/lib/docker", "/usr/local/libexec/docker", "/usr/local/lib/docker", "~/.docker"]
+UNIT_PROPERTIES = "Id,LoadState,ActiveState,SubState,UnitFileState,NRestarts,FragmentPath,NeedDaemonReload,Result"
+# Users' shells leave these out, and it is here that the GPU and Docker programs are.
+PATH = ":".join([os.environ.get("PATH", ""), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"])
+ENV = dict(os.environ, PATH=PATH, LC_ALL="C", LANGUAGE="C", SYSTEMD_PAGER="", SYSTEMD_COLORS="0")
+
+
+def main(request: Dict[str, Any]) -> None:
+    """Look at everything at once and print the answer between markers, whatever a login shell printed before."""
+    text = json.dumps(look(request), sort_keys=True)
+    sys.stdout.write("\n%s\n%s\n%s\n" % (BEGIN, text, END))
+    sys.stdout.flush()
+    os._exit(0)  # a thread that waits on a hung driver must not keep the probe alive
+
+
+def look(request: Dict[str, Any]) -> Dict[str, Any]:
+    """One answer per section, and an `errors` entry for each section that failed or did not end in time."""
+    sections: Dict[str, Callable[[Dict[str, Any]], Any]] = {
+        "system": system,
+        "disks": disks,
+        "gpu_list": gpu_list,
+        "gpu_summary": gpu_summary,
+        "toolkit": toolkit,
+        "packages": packages,
+        "docker_cli": docker_cli,
+        "docker_engine": docker_engine,
+        "units": units,
+        "files": files,
+        "weights": weights,
+        "ports": ports,
+    }
+    done: Dict[str, Any] = {}
+    errors: Dict[str, str] = {}
+
+    def work(name: str) -> None:
+        try:
+            done[name] = sections[name](request)
+        except Exception as error:  # one broken section must not hide the others
+            errors[name] = "%s: %s" % (type(error).__name__, error)
+
+    threads = {name: threading.Thread(target=work, args=(name,), daemon=True) for name in sections}
+    for thread in threads.values():
+        thread.start()
+    end = _now() + request.get("limit_s", 60)
+    for name, thread in threads.items():
+        thread.join(max(0.0, end - _now()))
+        if thread.is_alive():
+            errors[name] = "did not end within %d s" % request.get("limit_s", 60)
+    # Copies: a thread that is late may still write.
+    return dict(dict(done), version=VERSION, errors=dict(errors))
+
+
+def command(argv: List[str], timeout: float) -> Dict[str, Any]:
+    """Run to the end: rc, out, err, timed_out. rc 127: no such program; 126: it cannot be started."""
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=ENV,
+            cwd="/",
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        return {"rc": 127, "out": "", "err": "%s: not found" % argv[0], "timed_out": False}
+    except OSError as error:
+        return {"rc": 126, "out": "", "err": "%s: %s" % (argv[0], error.strerror), "timed_out": False}
+    late = False
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        late = True
+        os.killpg(process.pid, signal.SIGKILL)
+        try:
+            out, err = process.communicate(timeout=2)
+        except subprocess.TimeoutExpired:  # stuck in the kernel: not even KILL ends it
+            out, err = b"", b""
+    words = err.decode("utf-8", "replace")
+    if late:
+        words += "%s did not end within %d s" % (" ".join(argv[:2]), timeout)
+    return {"rc": process.returncode, "out": out.decode("utf-8", "replace"), "err": words, "timed_out": late}
+
+
+def system(_request: Dict[str, Any]) -> Dict[str, Any]:
+    name = os.uname()
+    return {
+        "hostname": name.nodename,
+        "machine": name.machine,
+        "kernel": name.release,
+        "root": os.geteuid() == 0,
+        "cpus": os.cpu_count(),
+        "systemd": os.path.isdir("/run/systemd/system"),
+        "boot_id": _read("/proc/sys/kernel/random/boot_id"),
+        "meminfo": _read("/proc/meminfo"),
+        "os_release": _read("/etc/os-release") or _read("/usr/lib/os-release"),
+    }
+
+
+def disks(request: Dict[str, Any]) -> List[Dict[str, Any]]:
+    found = []
+    for path in request.get("disk_paths", []):
+        place = path
+        while not os.path.exists(place) and place != os.path.dirname(place):
+            place = os.path.dirname(place)
+        now = os.statvfs(place)
+        free, size = now.f_bavail * now.f_frsize, now.f_blocks * now.f_frsize
+        found.append({"path": path, "at": place, "free": free, "size": size})
+    return found
+
+
+def gpu_list(request: Dict[str, Any]) -> Dict[str, Any]:
+    ask = ["nvidia-smi", "--format=csv,noheader,nounits"]
+    answer = command([*ask, "--query-gpu=%s,compute_cap" % GPU_FIELDS], request.get("gpu_timeout_s", 30))
+    if "not a valid field" in answer["out"] + answer["err"]:  # compute_cap came with driver 510 or so
+        answer = command([*ask, "--query-gpu=%s" % GPU_FIELDS], request.get("gpu_timeout_s", 30))
+    return {"csv": answer, "simulated": os.path.exists(SIMULATED_GPUS)}
+
+
+def gpu_summary(request: Dict[str, Any]) -> Dict[str, Any]:
+    """The table for people: only its head tells the CUDA version, there is no query for it."""
+    answer = command(["nvidia-smi"], request.get("gpu_timeout_s", 30))
+    answer["out"] = "\n".join(answer["out"].splitlines()[:6])  # below are processes: not ours to look at
+    return answer
+
+
+def toolkit(_request: Dict[str, Any]) -> Dict[str, Any]:
+    specs = []
+    for path in sorted(glob.glob("/etc/cdi/*") + glob.glob("/var/run/cdi/*")):
+        kind = re.search(r"\"?kind\"?\s*:\s*\"?([^\s\",]+)", _read(path))
+        specs.append({"path": path, "kind": kind.group(1) if kind else ""})
+    programs = ["nvidia-container-runtime-hook", "nvidia-container-runtime"]
+    found = [path for path in (shutil.which(name, path=PATH) for name in programs) if path]
+    return {"ctk": command(["nvidia-ctk", "--version"], 10), "programs": found, "cdi": specs}
+
+
+def packages(_request: Dict[str, Any]) -> Dict[str, Any]:
+    if shutil.which("dpkg-query", path=PATH):
+        return command(["dpkg-query", "-W", "-f", "${Package}\t${Version}\t${db:Status-Status}\n", *PACKAGES], 20)
+    return command(["rpm", "-q", "--queryformat", "%{NAME}\t%{VERSION}-%{RELEASE}\tinstalled\n", *PACKAGES], 20)
+
+
+def docker_cli(request: Dict[str, Any]) -> Dict[str, Any]:
+    places = [os.path.join(os.path.expanduser(place), "cli-plugins", "docker-buildx") for place in BUILDX]
+    return {
+        "version": command(["docker", "--version"], request.get("docker_timeout_s", 15)),
+        "buildx": [place for place in places if os.access(place, os.X_OK)],
+    }
+
+
+class Engine(http.client.HTTPConnection):
+    """The engine's API on its socket: one connection for all questions, where the CLI is one slow start for each."""
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__("docker", timeout=timeout)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(DOCKER_SOCKET)
+
+    def ask(self, path: str) -> Tuple[int, Any]:
+        self.request("GET", path)
+        answer = self.getresponse()
+        return answer.status, json.loads(answer.read().decode("utf-8"))
+
+
+def docker_engine(request: Dict[str, Any]) -> Dict[str, Any]:
+    engine = Engine(request.get("docker_timeout_s", 15))
+    answer: Dict[str, Any] = {"info": None, "containers": [], "images": [], "problems": []}
+    try:
+        info = _ok(engine.ask("/info"))
+        keys = ["ServerVersion", "Driver", "DockerRootDir", "Architecture", "CgroupVersion", "CDISpecDirs"]
+        answer["info"] = {key: info.get(key) for key in keys}
+        answer["info"]["Runtimes"] = sorted(info.get("Runtimes") or {})
+        prefix = request.get("container_prefix", "vllm-")
+        wanted = urllib.parse.quote(json.dumps({"name": ["^/?" + re.escape(prefix)]}))
+        for listed in _ok(engine.ask("/containers/json?all=1&filters=" + wanted)):
+            status, seen = engine.ask("/containers/%s/json" % listed["Id"])
+            if status == 200:  # 404: gone since it was listed
+                answer["containers"].append(_container(seen))
+        asked = list(request.get("images", [])) + sorted({seen["Image"] for seen in answer["containers"]})
+        for reference in asked:
+            status, seen = engine.ask("/images/%s/json" % urllib.parse.quote(reference, safe="/:@"))
+            if status == 200:
+                answer["images"].append(_image(seen))
+            elif status != 404:
+                answer["problems"].append("image %s: %s" % (reference, seen.get("message", status)))
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        answer["problems"].append("%s: %s" % (DOCKER_SOCKET, words))
+    engine.close()
+    return answer
+
+
+def _ok(answer: Tuple[int, Any]) -> Any:
+    status, body = answer
+    if status != 200:
+        raise ValueError("HTTP %d: %s" % (status, body.get("message", "")))
+    return body
+
+
+def _container(seen: Dict[str, Any]) -> Dict[str, Any]:
+    config, state = seen["Config"], seen["State"]
+    return {
+        "Id": seen["Id"],
+        "Name": seen["Name"],
+        "Image": seen["Image"],
+        "Cmd": config.get("Cmd") or [],
+        "Reference": config.get("Image"),
+        "Labels": config.get("Labels") or {},
+        "Running": state.get("Running"),
+        "StartedAt": state.get("StartedAt"),
+        "Ports": (seen.get("NetworkSettings") or {}).get("Ports") or {},
+    }
+
+
+def _image(seen: Dict[str, Any]) -> Dict[str, Any]:
+    return {
+        "Id": seen["Id"],
+        "RepoTags": seen.get("RepoTags") or [],
+        "RepoDigests": seen.get("RepoDigests") or [],
+        "Labels": (seen.get("Config") or {}).get("Labels") or {},
+        "Architecture": seen.get("Architecture") or "",
+    }
+
+
+def units(request: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    names = request.get("units", [])
+    if not names or not os.path.isdir("/run/systemd/system"):
+        return None
+    return command(["systemctl", "show", "--no-pager", "--property=" + UNIT_PROPERTIES, "--", *names], 20)
+
+
+def files(request: Dict[str, Any]) -> List[Dict[str, Any]]:
+    public = set(request.get("public_files", []))
+    return [seen for seen in (_file(path, path in public) for path in request.get("files", [])) if seen]
+
+
+def _file(path: str, public: bool) -> Optional[Dict[str, Any]]:
+    """None: there is none. `error`: it is there, but this is all that can be told."""
+    try:
+        state = os.stat(path)
+        if not stat.S_ISREG(state.st_mode):
+            return {"path": path, "error": "not a regular file"}
+        with open(path, "rb") as stream:
+            data = stream.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return {"path": path, "error": error.strerror}
+    try:
+        owner = pwd.getpwuid(state.st_uid).pw_name
+    except KeyError:
+        owner = str(state.st_uid)
+    seen = {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "mode": "%04o" % stat.S_IMODE(state.st_mode)}
+    return dict(seen, owner=owner, content=data.decode("utf-8", "replace") if public else None)
+
+
+def weights(request: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """The markers that the model_weights role writes when a download is complete."""
+    cache = request.get("cache_dir")
+    paths = glob.glob(os.path.join(glob.escape(cache), ".provision", "*.json")) if cache else []
+    return [{"path": path, "text": _read(path)} for path in sorted(paths, key=os.path.getmtime)]
+
+
+def ports(request: Dict[str, Any]) -> Dict[str, Any]:
+    """Lines of /proc/net/tcp and tcp6 (proc(5)) for sockets that listen on the ports asked for, and whose they are."""
+    wanted = {"%04X" % port for port in request.get("ports", [])}
+    lines = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6") if wanted else ():
+        for line in _read(table).splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[1].rpartition(":")[2] in wanted:  # 0A: LISTEN
+                lines.append(line)
+    return {"lines": lines, "owners": _owners({line.split()[9] for line in lines})}
+
+
+def _owners(inodes: Set[str]) -> Dict[str, Dict[str, Any]]:
+    """By socket inode: the process that holds it. Empty for processes of others where we are not root."""
+    found: Dict[str, Dict[str, Any]] = {}
+    for folder in glob.glob("/proc/[0-9]*/fd") if inodes else ():
+        if len(found) == len(inodes):
+            break
+        try:
+            links = [os.readlink(os.path.join(folder, name)) for name in os.listdir(folder)]
+        except OSError:  # ended meanwhile, or not ours to see
+            continue
+        process = os.path.dirname(folder)
+        for link in links:
+            inode = link[8:-1] if link.startswith("socket:[") else ""
+            if inode in inodes and inode not in found:
+                found[inode] = {
+                    "pid": int(os.path.basename(process)),
+                    "comm": _read(process + "/comm").strip(),
+                    "cgroup": _read(process + "/cgroup"),
+                }
+    return found
+
+
+def _read(path: str) -> str:
+    """The text, or "" where there is none or it may not be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def _now() -> float:
+    return float(os.times().elapsed)
