@@ -1,0 +1,98 @@
+"""An image registry for the lab: Debian's docker-registry, twice over one store.
+
+This machine's dockerd pushes to a loopback address, which it takes without TLS and without a change to its
+configuration; the hosts pull from the bridge's gateway, as a registry mirror under the images' real names.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from provisioner.errors import LabError
+from provisioner.lab import debs, services
+from provisioner.lab.context import Report
+from provisioner.lab.machine import Mirror
+from provisioner.lab.process import wait_until
+
+PULL_PORT = 5000
+_PUSH_PORTS = range(5001, 5010)
+_PUSH, _PULL = "registry-push", "registry-pull"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Addresses of one store: `push` for this machine, `pull` for the hosts."""
+
+    push: str
+    pull: str
+
+
+def ensure_registry(state: Path, cache: Path, mirror: Mirror, gateway: str, report: Report) -> Registry:
+    """Start what does not run yet. Raises LabError when a port is taken or the registry does not answer."""
+    if services.is_running(state, _PUSH):
+        push = (state / "registry-push.address").read_text()
+    else:
+        push = f"127.0.0.1:{_free_port()}"
+        (state / "registry-push.address").write_text(push)
+    pull = f"{gateway}:{PULL_PORT}"
+    program = debs.program(debs.unpacked(cache, mirror, "registry", ["docker-registry"]), "usr/bin/docker-registry")
+    for name, address in ((_PUSH, push), (_PULL, pull)):
+        if services.is_running(state, name):
+            continue
+        config = state / f"{name}.yml"
+        config.write_text(config_text(cache / "registry", address))
+        env = {**os.environ, "REGISTRY_HTTP_SECRET": "lab"}  # only signs upload sessions
+        services.start(state, name, [str(program), "serve", str(config)], env=env)
+        wait_for_http(state, name, f"http://{address}/v2/")
+        report(f"{name}: answers at {address}")
+    return Registry(push=push, pull=pull)
+
+
+def config_text(store: Path, address: str) -> str:
+    """Configuration of one docker-registry."""
+    return (
+        "version: 0.1\n"
+        "log: {level: warn, accesslog: {disabled: true}}\n"
+        "storage:\n"
+        f"  filesystem: {{rootdirectory: {store}}}\n"
+        "  delete: {enabled: true}\n"
+        "http:\n"
+        f"  addr: {address}\n"
+    )
+
+
+def wait_for_http(state: Path, name: str, url: str, *, timeout: float = 20) -> None:
+    """Until a service of ours answers at `url`, whatever the status. Raises LabError with its last words."""
+    if wait_until(lambda: _answers(url) or not services.is_running(state, name), timeout=timeout) and _answers(url):
+        return
+    what = f"did not answer at {url} within {timeout:.0f} s" if services.is_running(state, name) else "ended"
+    raise LabError(f"{name} {what}{services.last_words(state, name)}", hint=f"log: {services.log_file(state, name)}")
+
+
+def _answers(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        opener.open(url, timeout=3).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    for port in _PUSH_PORTS:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise LabError(f"no free port for the registry on 127.0.0.1 ({_PUSH_PORTS.start} to {_PUSH_PORTS.stop - 1})")
