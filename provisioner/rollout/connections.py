@@ -1,0 +1,48 @@
+"""SSH connections of one run: opened when first needed, shared by its phases, closed at its end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+from provisioner.fleet.models import Host
+from provisioner.hosts.transport import Transport
+
+
+class Connections:
+    """One transport a host; a lost one is opened anew on the next use."""
+
+    def __init__(self, open_transport: Callable[[Host], Transport]) -> None:
+        self._open = open_transport
+        self._transports: dict[str, Transport] = {}
+        self._lock = threading.Lock()
+
+    def connect(self, host: Host) -> Transport:
+        """The transport to a host; raises UnreachableError when there is no way to it."""
+        with self._lock:
+            known = self._transports.get(host.name)
+        if known is not None:
+            return known
+        fresh = self._open(host)
+        with self._lock:
+            self._transports[host.name] = fresh
+        return fresh
+
+    def drop(self, host: Host) -> None:
+        """Forget a connection that may be dead, such as one from before a long phase."""
+        with self._lock:
+            known = self._transports.pop(host.name, None)
+        if known is not None:
+            known.close()
+
+    def __enter__(self) -> Connections:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            transports, self._transports = list(self._transports.values()), {}
+        for transport in transports:
+            transport.close()

@@ -1,0 +1,188 @@
+"""Doing what the survey found to do: apply, look again, validate. Phases are plain functions, called in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from provisioner.apply.runner import HostResult, Strategy, apply
+from provisioner.errors import Exit, HostError, ProvisionError
+from provisioner.history.events import Event, OnEvent
+from provisioner.history.verdict import ServerVerdict
+from provisioner.hosts.probe import probe
+from provisioner.plan.diff import server_fingerprint
+from provisioner.plan.model import HostPlan
+from provisioner.rollout.connections import Connections
+from provisioner.rollout.proofs import remove_proof, write_proof
+from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
+from provisioner.validate.validate import Depth, validate_host
+
+MAX_WORKERS = 32
+"""validations side by side on the control machine; each only waits on its host"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out."""
+
+    strategy: Strategy = "mitogen_free"
+    depth: Depth = "benchmark"
+    interrupted: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class HostOutcome:
+    """What became of one host."""
+
+    host: str
+    exit_code: Exit
+    changed: int = 0
+    """Ansible tasks that changed something"""
+    verdicts: tuple[ServerVerdict, ...] = ()
+    message: str = ""
+    """why it failed, ending with the host's own words"""
+    untouched: bool = False
+    """it was as planned and proven: nothing was done"""
+
+
+def execute(
+    survey: Survey, connections: Connections, run_dir: Path, *, on_event: OnEvent, options: Options
+) -> tuple[HostOutcome, ...]:
+    """Applies and validates every fit host that needs it, in the fleet's order. Unfit hosts are not touched."""
+    results = _apply(survey, connections, run_dir, on_event, options)
+    outcomes = {seen.host.name: _outcome_before(seen, results) for seen in survey.hosts}
+    todo = [seen for seen in survey.work if outcomes[seen.host.name].exit_code == Exit.OK]
+    if todo and not options.interrupted():
+        with ThreadPoolExecutor(max_workers=min(MAX_WORKERS, len(todo))) as pool:
+            futures = {
+                pool.submit(
+                    _validate, survey, seen, connections, run_dir, on_event, options, outcomes[seen.host.name]
+                ): seen.host.name
+                for seen in todo
+            }
+            for future in as_completed(futures):
+                outcomes[futures[future]] = future.result()
+    elif todo:
+        outcomes |= {
+            seen.host.name: replace(
+                outcomes[seen.host.name], exit_code=Exit.INTERRUPTED, message="interrupted before validation"
+            )
+            for seen in todo
+        }
+    for outcome in outcomes.values():
+        on_event(_final_event(outcome))
+    return tuple(outcomes[seen.host.name] for seen in survey.hosts)
+
+
+def exit_code(outcomes: Sequence[HostOutcome]) -> Exit:
+    """The run's exit code: interrupted, then a failed host, a failed gate, an unreachable host; else 0."""
+    codes = {outcome.exit_code for outcome in outcomes}
+    order = (Exit.INTERRUPTED, Exit.HOST_FAILED, Exit.BAD_INPUT, Exit.GATE_FAILED, Exit.UNREACHABLE)
+    return next((code for code in order if code in codes), Exit.OK)
+
+
+def _apply(
+    survey: Survey, connections: Connections, run_dir: Path, on_event: OnEvent, options: Options
+) -> dict[str, HostResult]:
+    plans: list[HostPlan] = []
+    for seen in survey.work:
+        if seen.plan and seen.changes:
+            # From the first change on the old proof says nothing about what runs here.
+            for server in seen.plan.servers:
+                remove_proof(connections.connect(seen.host), server.name)
+            plans.append(seen.plan)
+    if not plans:
+        return {}
+    results = apply(
+        run_dir,
+        survey.fleet,
+        plans,
+        survey.secrets,
+        on_event=on_event,
+        interrupted=options.interrupted,
+        strategy=options.strategy,
+    )
+    return {result.host: result for result in results}
+
+
+def _outcome_before(seen: HostSurvey, results: dict[str, HostResult]) -> HostOutcome:
+    name = seen.host.name
+    if not seen.fit:
+        return HostOutcome(name, seen.exit_code, message="; ".join(seen.problems))
+    result = results.get(name)
+    if result is None:
+        return HostOutcome(name, Exit.OK, untouched=not seen.work)
+    codes = {
+        "ok": Exit.OK,
+        "failed": Exit.HOST_FAILED,
+        "unreachable": Exit.UNREACHABLE,
+        "interrupted": Exit.INTERRUPTED,
+    }
+    return HostOutcome(name, codes[result.state], changed=result.changed, message=result.message)
+
+
+def _validate(
+    survey: Survey,
+    seen: HostSurvey,
+    connections: Connections,
+    run_dir: Path,
+    on_event: OnEvent,
+    options: Options,
+    outcome: HostOutcome,
+) -> HostOutcome:
+    try:
+        return _validated(survey, seen, connections, run_dir, on_event, options, outcome)
+    except HostError as error:
+        return replace(outcome, exit_code=Exit.HOST_FAILED, message="\n".join(filter(None, [str(error), error.log])))
+    except ProvisionError as error:
+        return replace(outcome, exit_code=Exit(error.exit_code), message=str(error))
+
+
+def _validated(
+    survey: Survey,
+    seen: HostSurvey,
+    connections: Connections,
+    run_dir: Path,
+    on_event: OnEvent,
+    options: Options,
+    outcome: HostOutcome,
+) -> HostOutcome:
+    plan = seen.plan
+    if plan is None:
+        return outcome
+    connections.drop(seen.host)  # it may have died of idleness while Ansible worked
+    transport = connections.connect(seen.host)
+    if seen.changes:
+        facts = probe(transport, probe_request(survey.fleet, seen.host))
+        left = look_again(seen, facts, survey.secrets).changes
+        # A server that is crashing by now is the validation's to explain, with its log.
+        wrong = [change for change in (left.changes if left else ()) if change.role != "vllm_server"]
+        if wrong:
+            text = "; ".join(f"{change.subject}: {change.reason}" for change in wrong)
+            raise HostError(f"{plan.host}: still not as planned after Ansible succeeded: {text}")
+    verdicts = validate_host(
+        transport,
+        plan,
+        survey.secrets,
+        on_event=on_event,
+        results_dir=run_dir / "benchmarks" / plan.host,
+        depth=options.depth,
+    )
+    for server, verdict in zip(plan.servers, verdicts, strict=True):
+        if verdict.passed and options.depth == "benchmark":
+            write_proof(transport, server.name, server_fingerprint(plan, server), run_dir.name)
+    worst = next((verdict for verdict in verdicts if not verdict.passed), None)
+    if worst is None:
+        return replace(outcome, verdicts=verdicts)
+    reasons = "; ".join(reason for verdict in verdicts for reason in verdict.reasons)
+    message = "\n".join(filter(None, [reasons, worst.log]))
+    return replace(outcome, verdicts=verdicts, exit_code=Exit(worst.exit_code), message=message)
+
+
+def _final_event(outcome: HostOutcome) -> Event:
+    if outcome.exit_code != Exit.OK:
+        return Event(host=outcome.host, phase="failed", status="failed", detail=outcome.message)
+    task = "nothing to do" if outcome.untouched else "served and validated"
+    return Event(host=outcome.host, phase="done", status="ok", task=task)

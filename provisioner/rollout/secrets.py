@@ -1,0 +1,58 @@
+"""Secret references → values, at the last moment and in memory only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from provisioner.errors import UsageError
+
+COMMAND_TIMEOUT_S = 60
+
+
+def resolve_secrets(references: Iterable[str], environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Reference → value for every reference; UsageError names the reference that cannot be resolved, never a value.
+
+    A trailing newline is not part of a secret. `command:` runs in a shell, as its author wrote it for one.
+    """
+    return {
+        reference: _resolve(reference, os.environ if environment is None else environment) for reference in references
+    }
+
+
+def _resolve(reference: str, environment: Mapping[str, str]) -> str:
+    kind, _, rest = reference.partition(":")
+    value = {"env": _env, "file": _file, "command": _command}[kind](rest, environment).rstrip("\r\n")
+    if not value:
+        raise UsageError(f"the secret {reference} is empty")
+    if any(ord(char) < 32 for char in value):
+        raise UsageError(f"the secret {reference} has more than one line or control characters")
+    return value
+
+
+def _env(name: str, environment: Mapping[str, str]) -> str:
+    if name not in environment:
+        raise UsageError(f"the secret env:{name} is not set", hint=f"export {name}=… before running this")
+    return environment[name]
+
+
+def _file(path: str, _: Mapping[str, str]) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UsageError(f"the secret file:{path} cannot be read: {reason}") from error
+
+
+def _command(command: str, _: Mapping[str, str]) -> str:
+    try:
+        done = subprocess.run(  # noqa: S602 - the operator's own command line
+            command, shell=True, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"the secret command:{command} did not end within {COMMAND_TIMEOUT_S} s") from error
+    if done.returncode != 0:
+        raise UsageError(f"the secret command:{command} failed (rc {done.returncode}): {done.stderr.strip()[-300:]}")
+    return done.stdout

@@ -1,0 +1,139 @@
+"""Looking before acting: probe every host, plan it, and tell what would change and what stands in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from provisioner.apply.inventory import secret_references
+from provisioner.errors import Exit, HostError, ProvisionError
+from provisioner.fleet.models import Fleet, Host
+from provisioner.fleet.recipes import Recipe
+from provisioner.history.events import Event, OnEvent
+from provisioner.hosts.probe import ProbeRequest, ProbeResult, probe_all
+from provisioner.plan.diff import DAEMON_JSON, changes, server_fingerprint
+from provisioner.plan.facts import Facts
+from provisioner.plan.model import Changes, HostPlan
+from provisioner.plan.preflight import DOCKER_ROOT, fitness, obstacles
+from provisioner.plan.resolve import plan_host
+from provisioner.rollout.connections import Connections
+from provisioner.rollout.proofs import proof_path, proven
+from provisioner.rollout.secrets import resolve_secrets
+
+
+@dataclass(frozen=True)
+class HostSurvey:
+    """One host as it is and as it should be."""
+
+    host: Host
+    facts: Facts | None = None
+    plan: HostPlan | None = None
+    changes: Changes | None = None
+    unproven: tuple[str, ...] = ()
+    """servers that run as planned but have not passed validation as they are"""
+    problems: tuple[str, ...] = ()
+    """what stands in the way, before anything is changed"""
+    exit_code: Exit = Exit.OK
+
+    @property
+    def fit(self) -> bool:
+        return not self.problems
+
+    @property
+    def work(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.changes) or bool(self.unproven)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The whole fleet, looked at."""
+
+    fleet: Fleet
+    hosts: tuple[HostSurvey, ...]
+    secrets: Mapping[str, str]
+
+    @property
+    def fit(self) -> tuple[HostSurvey, ...]:
+        return tuple(host for host in self.hosts if host.fit)
+
+    @property
+    def unfit(self) -> tuple[HostSurvey, ...]:
+        return tuple(host for host in self.hosts if not host.fit)
+
+    @property
+    def work(self) -> tuple[HostSurvey, ...]:
+        return tuple(host for host in self.fit if host.work)
+
+
+def survey(fleet: Fleet, recipes: Mapping[str, Recipe], connections: Connections, *, on_event: OnEvent) -> Survey:
+    """Probes all hosts at once, one round trip each, and plans each as soon as its facts are there.
+
+    Raises UsageError when a secret cannot be resolved; everything else is said per host.
+    """
+    for host in fleet.hosts:
+        on_event(Event(host=host.name, phase="probe", status="running", task="looking at the host"))
+    requests = {host.name: probe_request(fleet, host) for host in fleet.hosts}
+    found: dict[str, HostSurvey] = {}
+    for result in probe_all(fleet.hosts, connections.connect, requests):
+        seen = _plan(fleet, fleet.host(result.host), result, recipes)
+        found[result.host] = seen
+        on_event(_event(seen))
+    hosts = [found[host.name] for host in fleet.hosts]
+    # Secrets are resolved once the plans say which; values stay in memory.
+    secrets = resolve_secrets(secret_references([seen.plan for seen in hosts if seen.plan]))
+    return Survey(fleet=fleet, hosts=tuple(_compare(seen, secrets) for seen in hosts), secrets=secrets)
+
+
+def probe_request(fleet: Fleet, host: Host) -> ProbeRequest:
+    """What the probe must look at: everything that any plan of this host could manage."""
+    servers = fleet.servers_on(host.name)
+    units = tuple(f"vllm-{server.name}.service" for server in servers)
+    public = [DAEMON_JSON, *(f"/etc/systemd/system/{unit}" for unit in units)]
+    public += [proof_path(server.name) for server in servers]
+    private = [f"/etc/vllm/{server.name}.env" for server in servers]
+    return ProbeRequest(
+        files=(*public, *private),
+        public_files=tuple(public),
+        units=units,
+        images=(),
+        cache_dir=fleet.weights.cache_dir,
+        disk_paths=(DOCKER_ROOT, fleet.weights.cache_dir),
+        ports=tuple(server.port for server in servers),
+    )
+
+
+def look_again(seen: HostSurvey, facts: Facts, secrets: Mapping[str, str]) -> HostSurvey:
+    """The same host with fresh facts."""
+    return _compare(replace(seen, facts=facts), secrets)
+
+
+def _plan(fleet: Fleet, host: Host, result: ProbeResult, recipes: Mapping[str, Recipe]) -> HostSurvey:
+    if result.facts is None:
+        error = result.error or HostError(f"{host.name}: no facts")
+        return HostSurvey(host, problems=(str(error),), exit_code=Exit(error.exit_code))
+    problems = fitness(host, result.facts)
+    if problems:
+        return HostSurvey(host, facts=result.facts, problems=problems, exit_code=Exit.HOST_FAILED)
+    try:
+        plan = plan_host(fleet, host, result.facts, recipes)
+    except ProvisionError as error:
+        return HostSurvey(host, facts=result.facts, problems=(str(error),), exit_code=Exit(error.exit_code))
+    problems = obstacles(plan, result.facts)
+    code = Exit.HOST_FAILED if problems else Exit.OK
+    return HostSurvey(host, facts=result.facts, plan=plan, problems=problems, exit_code=code)
+
+
+def _compare(seen: HostSurvey, secrets: Mapping[str, str]) -> HostSurvey:
+    if seen.plan is None or seen.facts is None:
+        return seen
+    differing = changes(seen.plan, seen.facts, secrets)
+    fingerprints = {server.name: server_fingerprint(seen.plan, server) for server in seen.plan.servers}
+    unproven = tuple(name for name, wanted in fingerprints.items() if proven(seen.facts, name) != wanted)
+    return replace(seen, changes=differing, unproven=unproven)
+
+
+def _event(seen: HostSurvey) -> Event:
+    if seen.problems:
+        return Event(host=seen.host.name, phase="failed", status="failed", task="probe", detail=seen.problems[0])
+    return Event(host=seen.host.name, phase="plan", status="ok", task=seen.plan.hardware_name if seen.plan else "")
