@@ -134,15 +134,16 @@ def system(_request: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def disks(request: Dict[str, Any]) -> List[Dict[str, Any]]:
-    found = []
-    for path in request.get("disk_paths", []):
-        place = path
-        while not os.path.exists(place) and place != os.path.dirname(place):
-            place = os.path.dirname(place)
-        now = os.statvfs(place)
-        free, size = now.f_bavail * now.f_frsize, now.f_blocks * now.f_frsize
-        found.append({"path": path, "at": place, "free": free, "size": size})
-    return found
+    return [_disk(path) for path in request.get("disk_paths", [])]
+
+
+def _disk(path: str) -> Dict[str, Any]:
+    """Free bytes where the path is, or where it will be once it is made."""
+    place = path
+    while not os.path.exists(place) and place != os.path.dirname(place):
+        place = os.path.dirname(place)
+    now = os.statvfs(place)
+    return {"path": path, "at": place, "free": now.f_bavail * now.f_frsize, "size": now.f_blocks * now.f_frsize}
 
 
 def gpu_list(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -203,7 +204,7 @@ class Engine(http.client.HTTPConnection):
 
 def docker_engine(request: Dict[str, Any]) -> Dict[str, Any]:
     engine = Engine(request.get("docker_timeout_s", 15))
-    answer: Dict[str, Any] = {"info": None, "containers": [], "images": [], "problems": []}
+    answer: Dict[str, Any] = {"info": None, "disk": None, "containers": [], "images": [], "problems": []}
     try:
         info = _ok(engine.ask("/info"))
         keys = ["ServerVersion", "Driver", "DockerRootDir", "Architecture", "CgroupVersion", "CDISpecDirs"]
@@ -215,12 +216,13 @@ def docker_engine(request: Dict[str, Any]) -> Dict[str, Any]:
             status, seen = engine.ask("/containers/%s/json" % listed["Id"])
             if status == 200:  # 404: gone since it was listed
                 answer["containers"].append(_container(seen))
-        asked = list(request.get("images", [])) + sorted({seen["Image"] for seen in answer["containers"]})
-        for reference in asked:
+        answer["images"] = [_image(seen) for seen in _ok(engine.ask("/images/json"))]
+        answer["disk"] = _disk(info["DockerRootDir"])
+        for reference in request.get("images", []):
             status, seen = engine.ask("/images/%s/json" % urllib.parse.quote(reference, safe="/:@"))
             if status == 200:
                 answer["images"].append(_image(seen))
-            elif status != 404:
+            elif status != 404:  # 404: not there
                 answer["problems"].append("image %s: %s" % (reference, seen.get("message", status)))
     except (OSError, ValueError, http.client.HTTPException) as error:
         words = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -237,26 +239,25 @@ def _ok(answer: Tuple[int, Any]) -> Any:
 
 
 def _container(seen: Dict[str, Any]) -> Dict[str, Any]:
-    config, state = seen["Config"], seen["State"]
+    state = seen["State"]
     return {
         "Id": seen["Id"],
         "Name": seen["Name"],
         "Image": seen["Image"],
-        "Cmd": config.get("Cmd") or [],
-        "Reference": config.get("Image"),
-        "Labels": config.get("Labels") or {},
+        "Args": seen.get("Args") or [],
+        "Reference": seen["Config"].get("Image"),
         "Running": state.get("Running"),
         "StartedAt": state.get("StartedAt"),
-        "Ports": (seen.get("NetworkSettings") or {}).get("Ports") or {},
     }
 
 
 def _image(seen: Dict[str, Any]) -> Dict[str, Any]:
+    """Of the list or of an inspection; only the latter tells the architecture."""
     return {
         "Id": seen["Id"],
         "RepoTags": seen.get("RepoTags") or [],
         "RepoDigests": seen.get("RepoDigests") or [],
-        "Labels": (seen.get("Config") or {}).get("Labels") or {},
+        "Labels": seen.get("Labels") or (seen.get("Config") or {}).get("Labels") or {},
         "Architecture": seen.get("Architecture") or "",
     }
 

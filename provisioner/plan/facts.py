@@ -66,6 +66,10 @@ class Unit(Frozen):
     enabled: bool
     restarts: int = 0
     fragment_path: str = ""
+    needs_reload: bool = False
+    """the unit's file is newer than what systemd has read"""
+    result: str = ""
+    """how it ended last: success, exit-code, timeout, start-limit-hit …"""
 
 
 class File(Frozen):
@@ -86,6 +90,8 @@ class Port(Frozen):
     address: str
     process: str
     """name of the process, or "" when it cannot be told"""
+    container: str = ""
+    """our container that listens, or \"\""""
 
 
 class Facts(Frozen):
@@ -127,6 +133,8 @@ class Facts(Frozen):
     weights: dict[str, str] = Field(default_factory=dict)
     """model repository → commit whose download on the host is complete (marker written by model_weights)"""
     boot_id: str = ""
+    notes: tuple[str, ...] = ()
+    """what the probe could not tell, and why: programs that hung, files that cannot be read, broken markers"""
 
     @property
     def platform(self) -> Platform | None:
