@@ -1,0 +1,115 @@
+"""What validation found out about a server: data that reports show and run directories keep.
+
+It lives below `validate` because reports need it and must not know how it was measured.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from provisioner.fleet.base import Frozen, Platform
+
+
+class CheckResult(Frozen):
+    """One check of a server. A failed one carries what was asked, what came back and the server's last words."""
+
+    name: str
+    passed: bool
+    detail: str
+    seconds: float
+    request: str = ""
+    answer: str = ""
+    log: str = ""
+
+
+class Latency(Frozen):
+    """One latency of `vllm bench serve`, in milliseconds."""
+
+    mean_ms: float
+    median_ms: float
+    p99_ms: float
+
+
+class BenchmarkResult(Frozen):
+    """The result JSON of one `vllm bench serve`; `raw` holds every key of it."""
+
+    num_prompts: int
+    completed: int
+    failed: int
+    duration_s: float
+    total_input_tokens: int
+    total_output_tokens: int
+    request_throughput: float
+    """requests/s"""
+    output_throughput: float
+    """generated tokens/s"""
+    total_token_throughput: float
+    """prompt and generated tokens/s"""
+    ttft: Latency
+    """time to first token"""
+    tpot: Latency
+    """time per output token after the first"""
+    itl: Latency
+    """inter-token latency"""
+    e2el: Latency | None = None
+    """end-to-end latency; None when it was not asked for"""
+    raw: dict[str, Any] = Field(repr=False)
+
+
+class ImageSeen(Frozen):
+    """The image that a server runs, as the host's engine tells it."""
+
+    reference: str
+    id: str
+    """sha256:… of the image in the host's store"""
+    digest: str | None = None
+    """sha256:… in the registry it was pulled from; None for an image built on the host"""
+    engine: str | None = None
+    """what the image's label says about its engine; None for images that have no such label"""
+
+    @property
+    def short(self) -> str:
+        """Twelve hex digits that tell images apart: of the registry's digest, or of the built image's id."""
+        return (self.digest or self.id).removeprefix("sha256:")[:12]
+
+
+class ServerVerdict(Frozen):
+    """Everything one row of the final table needs, and why a server passed or did not."""
+
+    host: str
+    server: str
+    platform: Platform
+    hardware: str
+    hardware_name: str
+    gpu_count: int
+    simulated: bool
+    """the GPUs are stand-ins"""
+    image: ImageSeen | None
+    """None when the host could not tell it"""
+    variant: str
+    precision: str
+    model: str
+    endpoint: str
+    """http://address:port on the host"""
+    version: str | None = None
+    """vLLM's version as the running server tells it"""
+    health_s: float | None = None
+    """seconds waited for /health; None when it never answered"""
+    checks: tuple[CheckResult, ...] = ()
+    chat_answer: str | None = None
+    """what the server said in the plain chat"""
+    benchmark: BenchmarkResult | None = None
+    passed: bool
+    reasons: tuple[str, ...] = ()
+    """why it did not pass; empty when it did"""
+    log: str = ""
+    """last lines of the server's log; empty when it passed"""
+    exit_code: int = 0
+    """what this verdict alone means for the program: 0, 1 (host failed), 3 (a gate failed), 4 (unreachable)"""
+
+    @property
+    def output_per_gpu(self) -> float | None:
+        """Generated tokens/s a GPU; None without a benchmark."""
+        return self.benchmark.output_throughput / max(self.gpu_count, 1) if self.benchmark else None

@@ -1,0 +1,209 @@
+"""Proving what was applied: every server of a host is healthy, answers, and does what it should under load."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from provisioner.errors import Exit, GateError, ProvisionError, UsageError
+from provisioner.history.events import Event, OnEvent, Phase, Status
+from provisioner.history.redact import redact
+from provisioner.history.verdict import BenchmarkResult, CheckResult, ServerVerdict
+from provisioner.hosts.transport import Transport
+from provisioner.plan.model import HostPlan, Server
+from provisioner.validate.answers import Answers, check_answers
+from provisioner.validate.api import url
+from provisioner.validate.bench import run_benchmark
+from provisioner.validate.health import wait_healthy
+from provisioner.validate.interrupt import Interrupted, stop_if
+from provisioner.validate.remote import image_seen
+from provisioner.validate.results import benchmark_gates
+
+Depth = Literal["smoke", "benchmark"]
+PROGRESS_EVERY_S = 1.0
+"""between two events that only say how far something is"""
+
+
+def validate_host(
+    transport: Transport,
+    plan: HostPlan,
+    secrets: Mapping[str, str],
+    *,
+    on_event: OnEvent,
+    results_dir: Path,
+    depth: Depth = "benchmark",
+    interrupted: Interrupted = lambda: False,
+) -> tuple[ServerVerdict, ...]:
+    """A verdict for every server of the host, one after the other: they may share its GPUs.
+
+    `secrets` are the resolved values by reference. Benchmark JSONs go to `results_dir`/<host>_<server>.json. What
+    goes wrong with a server is in its verdict, never raised. Ends with an event of phase `done` or `failed`.
+    """
+    verdicts = tuple(
+        _Validation(transport, plan, server, secrets, on_event, results_dir, interrupted).run(depth)
+        for server in plan.servers
+    )
+    failed = [verdict.server for verdict in verdicts if not verdict.passed]
+    if failed:
+        on_event(Event(host=plan.host, phase="failed", task=f"not validated: {', '.join(failed)}", status="failed"))
+    else:
+        on_event(Event(host=plan.host, phase="done", task=_summary(verdicts), status="ok"))
+    return verdicts
+
+
+class _Validation:
+    """The validation of one server; what is known so far goes into the verdict, however it ends."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        plan: HostPlan,
+        server: Server,
+        secrets: Mapping[str, str],
+        on_event: OnEvent,
+        results_dir: Path,
+        interrupted: Interrupted,
+    ) -> None:
+        self._transport = transport
+        self._plan = plan
+        self._server = server
+        self._secrets = secrets
+        self._on_event = on_event
+        self._results_dir = results_dir
+        self._interrupted = interrupted
+        self._known: dict[str, Any] = {}
+        self._checks: list[CheckResult] = []
+        self._phase: Phase = "health"
+        self._told_at = 0.0
+
+    def run(self, depth: Depth) -> ServerVerdict:
+        try:
+            self._health()
+            self._answers()
+            if depth == "benchmark":
+                self._benchmark()
+        except ProvisionError as error:
+            reason = redact(error.message, self._secrets.values())
+            self._event("failed", self._phase, detail=reason)
+            return self._verdict((reason,), error.exit_code, log=getattr(error, "log", ""))
+        return self._verdict((), Exit.OK)
+
+    def _health(self) -> None:
+        self._start("health", "waiting for /health")
+        healthy = wait_healthy(
+            self._transport,
+            self._server,
+            on_progress=self._progress,
+            secrets=self._secrets.values(),
+            interrupted=self._interrupted,
+        )
+        self._known["health_s"] = healthy.seconds
+        self._known["image"] = image_seen(self._transport, self._server.container, self._server.image)
+        self._event("ok", f"healthy after {healthy.seconds:.1f} s")
+
+    def _answers(self) -> None:
+        self._start("answers", "asking")
+        answers = check_answers(
+            self._transport,
+            self._server,
+            api_key=self._api_key(),
+            secrets=self._secrets.values(),
+            on_progress=self._progress,
+        )
+        self._known["chat_answer"] = answers.chat
+        self._known["version"] = answers.version
+        self._judge(answers.checks)
+        self._event("ok", _counted(answers))
+
+    def _benchmark(self) -> None:
+        self._start("benchmark", f"{self._server.benchmark.num_prompts} requests")
+        start = time.monotonic()
+        result = run_benchmark(
+            self._transport,
+            self._server,
+            cache_dir=self._plan.cache_dir,
+            save_to=self._results_dir / f"{self._plan.host}_{self._server.name}.json",
+            api_key=self._api_key(),
+            secrets=self._secrets.values(),
+            on_progress=self._progress,
+            interrupted=self._interrupted,
+        )
+        self._known["benchmark"] = result
+        self._judge(benchmark_gates(result, self._server.benchmark))
+        self._event("ok", f"{_speed(result)} in {time.monotonic() - start:.0f} s")
+
+    def _judge(self, checks: tuple[CheckResult, ...]) -> None:
+        self._checks += checks
+        failed = [check for check in checks if not check.passed]
+        if failed:
+            self._known["log"] = next((check.log for check in failed if check.log), "")
+            raise GateError("; ".join(f"{check.name}: {check.detail}" for check in failed))
+
+    def _api_key(self) -> str | None:
+        reference = self._server.api_key
+        if reference is None:
+            return None
+        if reference not in self._secrets:
+            raise UsageError(f"{self._server.name}: the API key {reference} was not resolved")
+        return self._secrets[reference]
+
+    def _start(self, phase: Phase, task: str) -> None:
+        stop_if(self._interrupted)
+        self._phase = phase
+        self._event("started", task)
+
+    def _progress(self, text: str) -> None:
+        now = time.monotonic()
+        if now - self._told_at < PROGRESS_EVERY_S:
+            return
+        self._told_at = now
+        self._event("running", text)
+
+    def _event(self, status: Status, task: str, detail: str = "") -> None:
+        self._on_event(
+            Event(
+                host=self._plan.host,
+                server=self._server.name,
+                phase=self._phase,
+                task=task,
+                status=status,
+                detail=detail,
+            )
+        )
+
+    def _verdict(self, reasons: tuple[str, ...], exit_code: Exit, log: str = "") -> ServerVerdict:
+        server, plan = self._server, self._plan
+        known = {"image": None, **self._known, "log": log or self._known.get("log", "")}
+        return ServerVerdict(
+            host=plan.host,
+            server=server.name,
+            platform=plan.platform,
+            hardware=plan.hardware,
+            hardware_name=plan.hardware_name,
+            gpu_count=server.gpu_count,
+            simulated=plan.simulated,
+            variant=server.variant,
+            precision=server.precision,
+            model=server.model_id,
+            endpoint=url(server),
+            checks=tuple(self._checks),
+            passed=not reasons,
+            reasons=reasons,
+            exit_code=int(exit_code),
+            **known,
+        )
+
+
+def _counted(answers: Answers) -> str:
+    return f"{len(answers.checks)} checks passed"
+
+
+def _speed(result: BenchmarkResult) -> str:
+    return f"{result.output_throughput:.1f} output tok/s"
+
+
+def _summary(verdicts: tuple[ServerVerdict, ...]) -> str:
+    speeds = [f"{verdict.server} {_speed(verdict.benchmark)}" for verdict in verdicts if verdict.benchmark]
+    return "; ".join(speeds) or "validated"
