@@ -17,9 +17,7 @@ HostName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-
 
 def _reference(value: str) -> str:
     if not re.fullmatch(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:.+)", value):
-        raise ValueError(
-            "expected a reference to a secret, not the secret itself: env:NAME, file:PATH or command:CMD"
-        )
+        raise ValueError("expected a reference to a secret, not the secret itself: env:NAME, file:PATH or command:CMD")
     return value
 
 
@@ -71,7 +69,7 @@ class Hub(Frozen):
 class Weights(Frozen):
     """Where model files are kept on the hosts."""
 
-    cache_dir: Annotated[str, StringConstraints(pattern=r"^/[^\0\n:]*[^\0\n:/]$")] = "/var/lib/vllm/huggingface"
+    cache_dir: Annotated[str, StringConstraints(pattern=r"^/[^\x00\n:]*[^\x00\n:/]$")] = "/var/lib/vllm/huggingface"
     """HF_HOME on the host, mounted into every container."""
 
 
