@@ -72,7 +72,8 @@ def execute(
             for seen in todo
         }
     for outcome in outcomes.values():
-        on_event(_final_event(outcome))
+        if not outcome.verdicts:  # validation says itself how it ended
+            on_event(_final_event(outcome))
     return tuple(outcomes[seen.host.name] for seen in survey.hosts)
 
 
@@ -169,6 +170,7 @@ def _validated(
         on_event=on_event,
         results_dir=run_dir / "benchmarks" / plan.host,
         depth=options.depth,
+        interrupted=options.interrupted,
     )
     for server, verdict in zip(plan.servers, verdicts, strict=True):
         if verdict.passed and options.depth == "benchmark":

@@ -1,0 +1,207 @@
+"""apply, plan, probe, validate, render: from flags to one call each, and what is printed of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast, get_args
+
+from rich.console import Console
+
+from provisioner.apply.inventory import write_inventory
+from provisioner.apply.runner import Strategy
+from provisioner.cli import show
+from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
+from provisioner.errors import Exit, UsageError
+from provisioner.fleet.load import load_fleet
+from provisioner.fleet.models import Fleet
+from provisioner.fleet.recipes import Recipe, find_recipe
+from provisioner.history import report
+from provisioner.history.events import Event, OnEvent
+from provisioner.history.progress import progress
+from provisioner.history.rundir import Run, create_run
+from provisioner.hosts.ssh import open_ssh
+from provisioner.rollout.connections import Connections
+from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
+from provisioner.rollout.survey import Survey, survey
+
+
+@dataclass(frozen=True)
+class ApplyFlags:
+    """The flags of `provision apply`."""
+
+    yes: bool
+    hosts: tuple[str, ...]
+    keep_going: bool
+    smoke: bool
+    strategy: str
+    json: bool
+
+
+def apply(path: Path, flags: ApplyFlags) -> Exit:
+    """Survey, ask, execute, report."""
+    if flags.strategy not in get_args(Strategy):
+        raise UsageError(f"--strategy {flags.strategy}: expected one of {', '.join(get_args(Strategy))}")
+    fleet, recipes = _load(path, flags.hosts)
+    with _connections(fleet) as connections:
+        seen = _survey(fleet, recipes, connections)
+        if seen.unfit:
+            say(show.problems(seen))
+            if not (flags.keep_going and seen.fit):
+                say(show.nothing_changed(seen))
+                return _worst(seen)
+        if not seen.work:
+            return _report(flags.json, seen, execute_nothing(seen), None)
+        say(show.plan(seen, diff=False))
+        if not flags.yes and not _allowed(seen):
+            return Exit.OK
+        run = create_run(fleet.name, command=sys.argv, fleet_path=fleet.path, secrets=seen.secrets.values())
+        code = Exit.HOST_FAILED
+        try:
+            for host in seen.fit:
+                run.save(f"plans/{host.host.name}.json", host.plan.model_dump_json(indent=1) if host.plan else "{}")
+            options = Options(strategy=cast(Strategy, flags.strategy), depth="smoke" if flags.smoke else "benchmark")
+            with interrupt_flag() as interrupted, _shown([host.host.name for host in seen.work], run) as on_event:
+                outcomes = execute(
+                    seen, connections, run.path, on_event=on_event, options=replace(options, interrupted=interrupted)
+                )
+            code = _report(flags.json, seen, outcomes, run)
+        except KeyboardInterrupt:
+            code = Exit.INTERRUPTED
+            raise
+        finally:
+            run.finish(code)
+        return code
+
+
+def plan(path: Path, hosts: Sequence[str], *, json: bool, diff: bool) -> Exit:
+    """What would change. 0: nothing; 5: something; otherwise what stands in the way."""
+    fleet, recipes = _load(path, hosts)
+    with _connections(fleet) as connections:
+        seen = _survey(fleet, recipes, connections)
+    out(show.plan_json(seen) if json else show.plan(seen, diff=diff))
+    if seen.unfit:
+        say(show.problems(seen))
+        return _worst(seen)
+    return Exit.CHANGES if seen.work else Exit.OK
+
+
+def probe(path: Path, hosts: Sequence[str], *, json: bool) -> Exit:
+    """Facts of every host."""
+    fleet, recipes = _load(path, hosts)
+    with _connections(fleet) as connections:
+        seen = _survey(fleet, recipes, connections)
+    out(show.facts_json(seen) if json else show.facts(seen))
+    unreached = [host for host in seen.hosts if host.facts is None]
+    for host in unreached:
+        say(f"{host.host.name}: {'; '.join(host.problems)}")
+    return unreached[0].exit_code if unreached else Exit.OK
+
+
+def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool) -> Exit:
+    """Validates what runs as planned; a host with changes pending is an error, since it would prove something else."""
+    fleet, recipes = _load(path, hosts)
+    with _connections(fleet) as connections:
+        seen = _survey(fleet, recipes, connections)
+        pending = [host for host in seen.fit if host.changes]
+        if seen.unfit or pending:
+            say(show.problems(seen) if seen.unfit else "")
+            for host in pending:
+                say(f"{host.host.name}: not as planned; run `provision plan {path}` to see why")
+            return _worst(seen) if seen.unfit else Exit.CHANGES
+        everything = tuple(
+            replace(host, unproven=tuple(server.name for server in host.plan.servers)) if host.plan else host
+            for host in seen.hosts
+        )
+        seen = replace(seen, hosts=everything)
+        run = create_run(fleet.name, command=sys.argv, fleet_path=fleet.path, secrets=seen.secrets.values())
+        code = Exit.HOST_FAILED
+        try:
+            with interrupt_flag() as interrupted, _shown([host.host.name for host in seen.work], run) as on_event:
+                options = Options(depth="smoke" if smoke else "benchmark", interrupted=interrupted)
+                outcomes = execute(seen, connections, run.path, on_event=on_event, options=options)
+            code = _report(json, seen, outcomes, run)
+        finally:
+            run.finish(code)
+        return code
+
+
+def render(path: Path, hosts: Sequence[str], output: Path) -> Exit:
+    """The inventory that a run would use."""
+    fleet, recipes = _load(path, hosts)
+    with _connections(fleet) as connections:
+        seen = _survey(fleet, recipes, connections)
+    if seen.unfit:
+        say(show.problems(seen))
+        return _worst(seen)
+    output.mkdir(parents=True, exist_ok=True)
+    write_inventory(output, fleet, [host.plan for host in seen.hosts if host.plan])
+    say(f"inventory of {len(seen.hosts)} hosts written to {output}; secrets are looked up when Ansible runs")
+    return Exit.OK
+
+
+def execute_nothing(seen: Survey) -> tuple[HostOutcome, ...]:
+    """Outcomes of a converged fleet."""
+    return tuple(
+        HostOutcome(host.host.name, host.exit_code, untouched=host.fit, message="; ".join(host.problems))
+        for host in seen.hosts
+    )
+
+
+def _load(path: Path, only: Sequence[str]) -> tuple[Fleet, dict[str, Recipe]]:
+    fleet = load_fleet(path)
+    unknown = set(only) - {host.name for host in fleet.hosts}
+    if unknown:
+        raise UsageError(f"--hosts: not in {path}: {', '.join(sorted(unknown))}")
+    if only:
+        fleet = fleet.model_copy(update={"hosts": tuple(host for host in fleet.hosts if host.name in only)})
+    return fleet, {server.recipe: find_recipe(server.recipe) for server in fleet.servers}
+
+
+def _connections(fleet: Fleet) -> Connections:
+    return Connections(lambda host: open_ssh(host, fleet.ssh))
+
+
+def _survey(fleet: Fleet, recipes: dict[str, Recipe], connections: Connections) -> Survey:
+    with _shown([host.name for host in fleet.hosts], None) as on_event:
+        return survey(fleet, recipes, connections, on_event=on_event)
+
+
+@contextmanager
+def _shown(hosts: Sequence[str], run: Run | None) -> Iterator[OnEvent]:
+    """Events go to the screen and, in a run, to its directory."""
+    with progress(Console(stderr=True), hosts) as shown:
+        targets: list[Callable[[Event], None]] = [shown.take, *([run.add] if run else [])]
+
+        def take(event: Event) -> None:
+            for target in targets:
+                target(event)
+
+        yield take
+
+
+def _allowed(seen: Survey) -> bool:
+    if not at_terminal():
+        raise UsageError("there is no terminal to ask at", hint="add --yes to change hosts without asking")
+    return confirm(f"Change {len(seen.work)} of {len(seen.hosts)} hosts?")
+
+
+def _report(json: bool, seen: Survey, outcomes: tuple[HostOutcome, ...], run: Run | None) -> Exit:
+    verdicts = [verdict for outcome in outcomes for verdict in outcome.verdicts]
+    document = show.outcome_json(seen, outcomes, run.path if run else None)
+    if run:
+        run.save("report.json", document)
+    if json:
+        out(document)
+    elif verdicts:
+        Console().print(report.table(verdicts)) if sys.stdout.isatty() else out("\n".join(report.lines(verdicts)))
+    text = show.outcome(outcomes, run.path if run else None)
+    say(text) if json else out(text)
+    return exit_code(outcomes)
+
+
+def _worst(seen: Survey) -> Exit:
+    return exit_code([HostOutcome(host.host.name, host.exit_code) for host in seen.unfit])

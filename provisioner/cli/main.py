@@ -1,0 +1,157 @@
+"""`provision`: the entry point and its commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from provisioner.cli.console import say
+from provisioner.cli.lab import lab_app
+from provisioner.errors import Exit, ProvisionError
+
+app = typer.Typer(
+    name="provision",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Turn a list of GPU machines into measured vLLM servers.\n\n"
+    "`provision fleet.yaml` is short for `provision apply fleet.yaml`.",
+    epilog="Exit codes: 0 all served and validated, 1 a host failed, 2 bad input or usage, 3 a gate failed, "
+    "4 unreachable, 5 changes pending (plan), 130 interrupted.",
+)
+app.add_typer(lab_app, name="lab")
+
+FleetFile = Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet file.", show_default=False)]
+Hosts = Annotated[list[str], typer.Option("--hosts", metavar="NAME", help="Only these hosts (may be repeated).")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+_NO_HOSTS: list[str] = []
+
+
+@app.command(epilog="Example: provision apply fleet.yaml --hosts gpu-01 --yes")
+def apply(
+    fleet: FleetFile,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Change hosts without asking.")] = False,
+    hosts: Hosts = _NO_HOSTS,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Provision the fit hosts even when others are unreachable or unfit.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan (the same as `plan`).")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Validate with requests only, no benchmark.")] = False,
+    strategy: Annotated[
+        str, typer.Option(help="How Ansible goes through hosts: mitogen_free, free or linear.")
+    ] = "mitogen_free",
+    json: Json = False,
+) -> None:
+    """Bring every host to its plan, validate every server, show the table."""
+    from provisioner.cli import apply as command
+
+    if dry_run:
+        raise typer.Exit(command.plan(fleet, hosts, json=json, diff=False))
+    options = command.ApplyFlags(
+        yes=yes, hosts=tuple(hosts), keep_going=keep_going, smoke=smoke, strategy=strategy, json=json
+    )
+    raise typer.Exit(command.apply(fleet, options))
+
+
+@app.command(epilog="Example: provision plan fleet.yaml --diff")
+def plan(
+    fleet: FleetFile,
+    hosts: Hosts = _NO_HOSTS,
+    diff: Annotated[bool, typer.Option("--diff", help="Show full text diffs of files.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what would change on each host and why; changes nothing. Exits 0 when nothing would, 5 otherwise."""
+    from provisioner.cli import apply as command
+
+    raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff))
+
+
+@app.command(epilog="Example: provision probe fleet.yaml --json")
+def probe(fleet: FleetFile, hosts: Hosts = _NO_HOSTS, json: Json = False) -> None:
+    """Show what is on each host; changes nothing."""
+    from provisioner.cli import apply as command
+
+    raise typer.Exit(command.probe(fleet, hosts, json=json))
+
+
+@app.command(epilog="Example: provision validate fleet.yaml --smoke")
+def validate(
+    fleet: FleetFile,
+    hosts: Hosts = _NO_HOSTS,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Requests only, no benchmark.")] = False,
+    json: Json = False,
+) -> None:
+    """Prove the servers that run as planned, changing nothing."""
+    from provisioner.cli import apply as command
+
+    raise typer.Exit(command.validate(fleet, hosts, smoke=smoke, json=json))
+
+
+@app.command(epilog="Example: provision render fleet.yaml -o out && ansible-playbook -i out playbooks/site.yml")
+def render(
+    fleet: FleetFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; created when it is not there.")],
+    hosts: Hosts = _NO_HOSTS,
+) -> None:
+    """Write the Ansible inventory with every host's variables, for use without this program."""
+    from provisioner.cli import apply as command
+
+    raise typer.Exit(command.render(fleet, hosts, output))
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    from importlib.metadata import version as installed
+
+    from provisioner.cli.console import out
+
+    out(f"provision {installed('provision')}")
+
+
+def main() -> None:
+    """Runs the command line; every expected error becomes a message and an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """The exit code of one command line."""
+    command: Any = typer.main.get_command(app)
+    try:
+        code = command.main(
+            args=with_default_command(argv, command.commands), prog_name="provision", standalone_mode=False
+        )
+    except ProvisionError as error:
+        say(f"error: {error}" if not str(error).startswith("fleet") else str(error))
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        say("interrupted")
+        return int(Exit.INTERRUPTED)
+    except typer.Abort:
+        return int(Exit.INTERRUPTED)
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
+            error.show()
+            return int(error.exit_code)
+        raise
+    return int(code or 0)
+
+
+def with_default_command(argv: Sequence[str], commands: Any) -> list[str]:
+    """`fleet.yaml …` → `apply fleet.yaml …`: a first word that is a file name and no command."""
+    words = list(argv)
+    first = next((word for word in words if not word.startswith("-")), None)
+    if first is None or first in commands:
+        return words
+    if first.endswith((".yaml", ".yml")) or Path(first).is_file():
+        return ["apply", *words]
+    return words
+
+
+if __name__ == "__main__":
+    main()

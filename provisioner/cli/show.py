@@ -1,0 +1,166 @@
+"""Surveys and outcomes as text and JSON. Builders; nothing is printed here."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from provisioner.errors import Exit
+from provisioner.history.verdict import ServerVerdict
+from provisioner.plan.model import Change
+from provisioner.rollout.execute import HostOutcome
+from provisioner.rollout.survey import HostSurvey, Survey
+
+
+def problems(seen: Survey) -> str:
+    """One table of what stands in the way, host by host."""
+    width = max(len(host.host.name) for host in seen.unfit)
+    lines = ["", f"{len(seen.unfit)} of {len(seen.hosts)} hosts cannot be provisioned as they are:"]
+    for host in seen.unfit:
+        name = host.host.name.ljust(width)
+        for position, problem in enumerate(host.problems):
+            first, *rest = problem.splitlines()
+            lines.append(f"  {name if position == 0 else ' ' * width}  {first}")
+            lines += [f"  {' ' * width}  {line.strip()}" for line in rest]
+    return "\n".join(lines)
+
+
+def nothing_changed(seen: Survey) -> str:
+    """What to do about a fleet that is not fit."""
+    if not seen.fit:
+        return "nothing was changed"
+    return f"nothing was changed; mend them, or provision the other {len(seen.fit)} with --keep-going"
+
+
+def plan(seen: Survey, *, diff: bool) -> str:
+    """What would change on every fit host and why."""
+    lines = [""]
+    for host in seen.fit:
+        lines += _host_plan(host, diff)
+    return "\n".join([*lines, "", _summary(seen)])
+
+
+def _host_plan(host: HostSurvey, diff: bool) -> list[str]:
+    if host.plan is None or host.changes is None:
+        return []
+    lines = [f"{host.host.name}: {host.plan.hardware_name}, {host.plan.platform}"]
+    for server in host.plan.servers:
+        lines.append(f"    {server.name}: {server.model_id} ({server.precision}) on {server.host}:{server.port}")
+        lines.append(f"      vllm serve {' '.join(server.argv)}")
+    lines += [f"  ! {warning}" for warning in host.plan.warnings]
+    for change in host.changes.changes:
+        lines.append(f"  ~ {change.role}: {change.subject}: {change.reason}")
+        lines += _diff(change) if diff else []
+    if not host.changes:
+        lines += [f"  ? {name}: runs as planned but is not validated yet" for name in host.unproven]
+    if not host.work:
+        lines.append("  = as planned, validated")
+    return lines
+
+
+def _diff(change: Change) -> list[str]:
+    if change.after is None:
+        return []
+    before, after = (change.before or "").splitlines(), change.after.splitlines()
+    name = change.subject
+    return [
+        f"      {line}"
+        for line in difflib.unified_diff(before, after, f"{name} (now)", f"{name} (planned)", lineterm="")
+    ]
+
+
+def _summary(seen: Survey) -> str:
+    changing = [host for host in seen.fit if host.changes]
+    validating = [host for host in seen.fit if not host.changes and host.unproven]
+    idle = len(seen.fit) - len(changing) - len(validating)
+    parts = [f"{len(changing)} to change", f"{len(validating)} to validate", f"{idle} as planned"]
+    return f"{len(seen.hosts)} hosts: {', '.join(parts)}" + (f", {len(seen.unfit)} unfit" if seen.unfit else "")
+
+
+def plan_json(seen: Survey) -> str:
+    """The survey for programs."""
+    hosts = {
+        host.host.name: {
+            "problems": list(host.problems),
+            "changes": [change.model_dump() for change in host.changes.changes] if host.changes else [],
+            "unproven": list(host.unproven),
+            "plan": host.plan.model_dump() if host.plan else None,
+        }
+        for host in seen.hosts
+    }
+    return json.dumps({"fleet": seen.fleet.name, "hosts": hosts}, indent=1)
+
+
+def facts(seen: Survey) -> str:
+    """One paragraph a host."""
+    lines = []
+    for host in seen.hosts:
+        known = host.facts
+        if known is None:
+            continue
+        gpus = f"{len(known.gpus)} × {known.gpus[0].name}" if known.gpus else "no GPU"
+        stand_in = " (simulated)" if known.simulated else ""
+        docker = known.docker.version or "not there"
+        lines += [
+            f"{known.host}: {known.os_name}, {known.machine}, kernel {known.kernel}",
+            f"    GPUs {gpus}{stand_in}, driver {known.driver_version or '–'}, CUDA {known.cuda_version or '–'}, "
+            f"container toolkit {known.toolkit_version or '–'}",
+            f"    Docker {docker}, {known.cpus} CPUs, {known.memory_mib // 1024} GiB memory, sudo {known.sudo}",
+        ]
+        lines += [f"    {path}: {free / 1024:.1f} GiB free" for path, free in known.disk_free_mib.items()]
+        lines += [f"    {unit.name}: {unit.active_state}" for unit in known.units if unit.load_state == "loaded"]
+    return "\n".join(lines)
+
+
+def facts_json(seen: Survey) -> str:
+    """Facts for programs: by host, null where a host could not be reached."""
+    return json.dumps(
+        {host.host.name: host.facts.model_dump() if host.facts else None for host in seen.hosts}, indent=1
+    )
+
+
+def outcome(outcomes: Sequence[HostOutcome], run_dir: Path | None) -> str:
+    """What became of every host, failures with the host's own words, and where the record is."""
+    lines = [""]
+    for one in outcomes:
+        lines += _outcome(one)
+    untouched = sum(one.untouched for one in outcomes)
+    if untouched == len(outcomes):
+        lines.append(f"nothing changed: {untouched} hosts are as planned and validated")
+    else:
+        good = sum(one.exit_code == Exit.OK for one in outcomes)
+        lines.append(f"{good} of {len(outcomes)} hosts served and validated ({untouched} untouched)")
+    lines += [f"chat answer from {v.host}: {v.chat_answer!r}" for v in _answers(outcomes)[:1]]
+    if run_dir:
+        lines.append(f"record: {run_dir}")
+    return "\n".join(lines)
+
+
+def _answers(outcomes: Sequence[HostOutcome]) -> list[ServerVerdict]:
+    return [verdict for one in outcomes for verdict in one.verdicts if verdict.chat_answer]
+
+
+def _outcome(one: HostOutcome) -> list[str]:
+    if one.exit_code == Exit.OK:
+        return []
+    word = {Exit.GATE_FAILED: "gate failed", Exit.UNREACHABLE: "unreachable", Exit.INTERRUPTED: "interrupted"}
+    first, *rest = one.message.splitlines() or [""]
+    return [f"{one.host}: {word.get(one.exit_code, 'failed')}: {first}", *(f"    {line}" for line in rest)]
+
+
+def outcome_json(seen: Survey, outcomes: Sequence[HostOutcome], run_dir: Path | None) -> str:
+    """The outcome for programs."""
+    hosts = {
+        one.host: {
+            "exit_code": int(one.exit_code),
+            "changed": one.changed,
+            "untouched": one.untouched,
+            "message": one.message,
+            "servers": [verdict.model_dump(mode="json") for verdict in one.verdicts],
+        }
+        for one in outcomes
+    }
+    document = {"fleet": seen.fleet.name, "run": str(run_dir) if run_dir else None, "hosts": hosts}
+    return json.dumps(document, indent=1)
