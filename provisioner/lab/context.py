@@ -32,3 +32,13 @@ class EngineContext:
     engines: frozenset[Engine]  # the engines wanted; "vllm" is real vLLM and exists for amd64 alone
     base_image: Callable[[Arch], str]
     mirror: str  # URL of the Debian mirror that this machine's apt uses
+
+    @property
+    def hub_root(self) -> Path:
+        """What the model hub serves: OWNER/NAME/files. `engines.ensure` fills it before the hub starts."""
+        return self.state_dir / "hub"
+
+    @property
+    def git_root(self) -> Path:
+        """What `git daemon` exports: the repository in its folder `vllm` is git://GATEWAY/vllm."""
+        return self.state_dir / "git"
