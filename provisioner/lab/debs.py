@@ -30,9 +30,7 @@ def unpacked(cache: Path, mirror: Mirror, name: str, packages: Sequence[str], ar
     apt = _private_apt(cache / "apt" / arch, mirror, arch)
     run(["apt-get", "-q", *apt, "update"], timeout=180, what=f"reading {SUITE}'s package lists", hint=MIRROR_HINT)
     download = ["apt-get", "-q", *apt, "download", *packages]
-    run(
-        ["env", "-C", str(work), *download], timeout=300, what=f"downloading {', '.join(packages)}", hint=MIRROR_HINT
-    )
+    run(["env", "-C", str(work), *download], timeout=300, what=f"downloading {', '.join(packages)}", hint=MIRROR_HINT)
     for deb in sorted(work.glob("*.deb")):
         run(["dpkg-deb", "-x", str(deb), str(work / "root")], timeout=120, what=f"unpacking {deb.name}")
     (work / "root").rename(target)

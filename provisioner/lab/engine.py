@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner.errors import LabError
-from provisioner.lab import services
+from provisioner.lab import services, traces
 from provisioner.lab.context import Report
 from provisioner.lab.machine import WITHOUT_LAB, require_apt, require_root
 from provisioner.lab.process import run, succeeds, wait_until
 
-_SERVICE = "dockerd"
+SERVICE = "dockerd"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 # package -> the program that shows it is there
 _TOOLS = {
@@ -48,7 +48,7 @@ def ensure_engine(state: Path, cache: Path, report: Report) -> DockerEngine:
     _install_missing(need_engine=answers is None, report=report)
     if answers is None:
         answers = _start(state, cache, report)
-    return DockerEngine(env=docker_env(), version=answers, ours=services.is_running(state, _SERVICE))
+    return DockerEngine(env=docker_env(), version=answers, ours=services.is_running(state, SERVICE))
 
 
 def engine_version() -> str | None:
@@ -61,9 +61,21 @@ def engine_version() -> str | None:
     return run(question, timeout=20, what="asking Docker for its version", env=docker_env()).strip()
 
 
+def is_ours(state: Path) -> bool:
+    """Whether the lab started the engine that runs."""
+    return services.is_running(state, SERVICE)
+
+
+def was_ours(state: Path) -> bool:
+    """Whether the lab once started an engine and has not stopped it since (it may have died)."""
+    return SERVICE in services.names(state)
+
+
 def stop_engine(state: Path, report: Report) -> None:
     """Stop the engine if the lab started it."""
-    if services.stop(state, _SERVICE, timeout=60):
+    stopped = services.stop(state, SERVICE, timeout=60)
+    traces.undo(state)
+    if stopped:
         report("docker engine: stopped (it was the lab's own)")
 
 
@@ -120,6 +132,7 @@ def _start(state: Path, cache: Path, report: Report) -> str:
     if address and not address.startswith("unix://"):
         raise LabError(f"no Docker engine answers at DOCKER_HOST={address}", hint="unset DOCKER_HOST or start it")
     report("docker engine: none answers, starting our own")
+    traces.note(state)
     argv = [
         "dockerd",
         f"--host={address or 'unix:///var/run/docker.sock'}",
@@ -127,12 +140,12 @@ def _start(state: Path, cache: Path, report: Report) -> str:
         f"--exec-root={state / 'docker-exec'}",
         f"--pidfile={state / 'docker.pid'}",
     ]
-    services.start(state, _SERVICE, argv, env={**os.environ, "PATH": _path()})
-    if not wait_until(lambda: engine_version() is not None or not services.is_running(state, _SERVICE), timeout=60):
-        raise LabError(f"dockerd did not answer within 60 s{services.last_words(state, _SERVICE)}")
+    services.start(state, SERVICE, argv, env={**os.environ, "PATH": _path()})
+    if not wait_until(lambda: engine_version() is not None or not services.is_running(state, SERVICE), timeout=60):
+        raise LabError(f"dockerd did not answer within 60 s{services.last_words(state, SERVICE)}")
     version = engine_version()
     if version is None:
-        raise LabError(f"dockerd ended{services.last_words(state, _SERVICE)}")
+        raise LabError(f"dockerd ended{services.last_words(state, SERVICE)}")
     return version
 
 

@@ -104,7 +104,9 @@ def gpu_table(host: LabHost) -> str:
     kind = host.model
     used = 4
     memory = (
-        [NOT_AVAILABLE] * 3 if kind.memory_mib is None else [str(kind.memory_mib), str(used), str(kind.memory_mib - used)]
+        [NOT_AVAILABLE] * 3
+        if kind.memory_mib is None
+        else [str(kind.memory_mib), str(used), str(kind.memory_mib - used)]
     )
     lines = [", ".join(_FIELDS)]
     for index in range(host.gpus):

@@ -24,12 +24,12 @@ _T = TypeVar("_T")
 _READY_SECONDS: dict[Arch, float] = {"amd64": 60, "arm64": 180}
 _CAP_SYS_RESOURCE = 24
 # In the kernel's order, bit 0 first; the three after AUDIT_READ are unknown to dockerd 20.10.
-_CAPABILITIES = (
-    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
-    "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT "
-    "SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP "
-    "MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ"
-).split()
+_CAPABILITIES = """
+CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
+NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT
+SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE
+AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ
+""".split()  # noqa: SIM905  40 quoted words would hide the order
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,7 @@ def privilege_flags(bounding: int) -> list[str]:
     return [*flags, "--device-cgroup-rule", "a *:* rwm"]
 
 
-def start_hosts(
-    state: Path, wanted: Mapping[LabHost, IPv4Address], images: Mapping[Arch, str], report: Report
-) -> None:
+def start_hosts(state: Path, wanted: Mapping[LabHost, IPv4Address], images: Mapping[Arch, str], report: Report) -> None:
     """Make and start these hosts, all at once. Raises LabError when docker refuses one."""
     public = keys.ensure_key(keys.user_key(state), "provision-lab")
     bounding = _bounding_set()
@@ -108,6 +106,28 @@ def start_hosts(
         report(f"host {host.name}: started ({host.arch}, {host.gpus} × {host.model.name}, simulated)")
 
     _together(start, list(wanted))
+
+
+def start_stopped(hosts: Sequence[HostStatus], report: Report) -> None:
+    """Start hosts that are there but do not run."""
+    for host in hosts:
+        docker(["start", host.name], what=f"starting {host.name}", timeout=120)
+        report(f"host {host.name}: started again")
+
+
+def remove_unfinished() -> list[str]:
+    """Remove hosts that an interrupted `up` made but never started (they lack their keys); their names."""
+    told = inspect("container", sorted(labelled("container")))
+    return remove_hosts([x["Name"].removeprefix("/") for x in told if x["State"]["Status"] == "created"])
+
+
+def remove_hosts(names: Sequence[str] | None = None) -> list[str]:
+    """Remove these hosts (all by default) with their disks; the names."""
+    there = sorted(labelled("container"))
+    gone = there if names is None else [name for name in there if name in names]
+    if gone:
+        docker(["rm", "--force", "--volumes", *gone], what="removing lab hosts", timeout=180)
+    return gone
 
 
 def wait_for_ssh(state: Path, hosts: Sequence[HostStatus], report: Report) -> None:

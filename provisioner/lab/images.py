@@ -15,7 +15,7 @@ from typing import IO, cast
 from provisioner.errors import LabError
 from provisioner.lab.binfmt import native_arch
 from provisioner.lab.context import Arch, Report
-from provisioner.lab.docker import LABEL, docker, exists
+from provisioner.lab.docker import docker, exists
 from provisioner.lab.engine import docker_env
 
 _CONTEXT = Path(__file__).parent / "host_image"
@@ -74,7 +74,7 @@ def is_emulated(arch: Arch) -> bool:
 
 
 def _build(context: Path, dockerfile: str, base: str, arch: Arch, ref: str) -> None:
-    argv = ["build", "-q", "--platform", f"linux/{arch}", "--label", f"{LABEL}=1", "--build-arg", f"BASE={base}"]
+    argv = ["build", "-q", "--platform", f"linux/{arch}", "--build-arg", f"BASE={base}"]
     argv += ["-t", ref, "-f", str(context / dockerfile), str(context)]
     docker(argv, what=f"building {ref}", timeout=900)
 

@@ -10,6 +10,7 @@ import os
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,10 +69,27 @@ def config_text(store: Path, address: str) -> str:
 
 def wait_for_http(state: Path, name: str, url: str, *, timeout: float = 20) -> None:
     """Until a service of ours answers at `url`, whatever the status. Raises LabError with its last words."""
-    if wait_until(lambda: _answers(url) or not services.is_running(state, name), timeout=timeout) and _answers(url):
+    _wait(state, name, lambda: _answers(url), url, timeout)
+
+
+def wait_for_port(state: Path, name: str, host: str, port: int, *, timeout: float = 20) -> None:
+    """Until a service of ours takes connections. Raises LabError with its last words."""
+    _wait(state, name, lambda: _connects(host, port), f"{host}:{port}", timeout)
+
+
+def _wait(state: Path, name: str, ready: Callable[[], bool], where: str, timeout: float) -> None:
+    if wait_until(lambda: ready() or not services.is_running(state, name), timeout=timeout) and ready():
         return
-    what = f"did not answer at {url} within {timeout:.0f} s" if services.is_running(state, name) else "ended"
+    what = f"did not answer at {where} within {timeout:.0f} s" if services.is_running(state, name) else "ended"
     raise LabError(f"{name} {what}{services.last_words(state, name)}", hint=f"log: {services.log_file(state, name)}")
+
+
+def _connects(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=3).close()
+    except OSError:
+        return False
+    return True
 
 
 def _answers(url: str) -> bool:

@@ -1,0 +1,264 @@
+"""The rehearsal fleet as a whole: up, status, down."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from provisioner.errors import LabError, UsageError
+from provisioner.lab import binfmt, docker, emulation, engine, engines, images, keys, services, supply
+from provisioner.lab.context import Arch, Engine, EngineContext, Report
+from provisioner.lab.fleetfile import fleet_text, remove_fleet, write_fleet
+from provisioner.lab.hardware import LabHost, parse_hosts
+from provisioner.lab.hosts import (
+    HostStatus,
+    current_hosts,
+    remove_hosts,
+    remove_unfinished,
+    start_hosts,
+    start_stopped,
+    wait_for_ssh,
+)
+from provisioner.lab.machine import Mirror, mirror, require_apt, require_root
+from provisioner.lab.network import NETWORK, LabNetwork, current_network, ensure_network, free_addresses
+from provisioner.lab.paths import cache_dir, state_dir
+from provisioner.lab.process import run
+from provisioner.lab.registry import Registry, ensure_registry
+from provisioner.lab.rootfs import ensure_rootfs
+
+ENGINE_VARIABLE = "PROVISION_LAB_ENGINE"
+DEFAULT_FLEET = Path("inventories/lab/fleet.yaml")
+_FLEET_RECORD = "fleet-file"
+
+
+@dataclass(frozen=True)
+class LabRequest:
+    """What `lab up` is asked for. `engine`: "auto" (real vLLM on amd64, the sim elsewhere) or "sim" (everywhere)."""
+
+    hosts: tuple[str, ...] = ("h200:2", "gb10:1")
+    fleet_file: Path = DEFAULT_FLEET
+    engine: str = "auto"
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """One background process of the lab on this machine."""
+
+    name: str
+    running: bool
+    log: Path
+
+
+@dataclass(frozen=True)
+class LabStatus:
+    """The lab as it is. Without a Docker engine or a network there is nothing to tell: None, empty tuples."""
+
+    docker_version: str | None
+    docker_ours: bool
+    gateway: str | None
+    hosts: tuple[HostStatus, ...]
+    services: tuple[ServiceStatus, ...]
+    state: Path
+    cache: Path
+    ssh_config: Path | None
+    fleet_file: Path | None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there are hosts and everything that the lab started runs."""
+        return bool(self.hosts) and all(host.running for host in self.hosts) and all(x.running for x in self.services)
+
+
+def up(request: LabRequest, report: Report) -> LabStatus:
+    """Bring up the hosts asked for, with all they fetch from; what runs is kept, what is missing is added.
+
+    Raises LabError (this machine cannot, with a hint what could) and UsageError (the request makes no sense).
+    """
+    wanted = parse_hosts(request.hosts)
+    wants = _engines(request.engine, wanted)
+    require_root()
+    require_apt()
+    for host in wanted:
+        images.is_emulated(host.arch)
+    say = _timed(report)
+    state, cache = state_dir(), cache_dir()
+    with _lock(state):
+        source = mirror()
+        engine.ensure_engine(state, cache, say)
+        (state / _FLEET_RECORD).write_text(str(request.fleet_file.absolute()))
+        network = ensure_network()
+        missing = _settle(wanted, network, say)
+        registry = ensure_registry(state, cache, source, str(network.gateway), say)
+        archs: frozenset[Arch] = frozenset(host.arch for host in wanted)
+        with ThreadPoolExecutor(max_workers=2 * len(archs)) as pool:
+            bases = {arch: pool.submit(_base, state, cache, arch, source, say) for arch in sorted(archs)}
+            ready = [pool.submit(_hosts, state, cache, arch, bases[arch], source, missing, say) for arch in archs]
+            context = _context(state, cache, network, registry, archs, wants, bases, source)
+            engines.ensure(context, say)
+            supply.ensure_supply(context, say)
+            for done in ready:
+                done.result()
+        hosts = current_hosts()
+        keys.write_ssh_files(state, {host.name: host.address for host in hosts})
+        wait_for_ssh(state, hosts, say)
+        _check_mirror(state, hosts[0], source)
+        text = fleet_text([host.name for host in hosts], str(network.gateway), wants)
+        write_fleet(request.fleet_file, text, ssh_config=keys.ssh_config_file(state), token=supply.hub_token(state))
+        say(f"fleet file: {request.fleet_file}")
+    return status()
+
+
+def status() -> LabStatus:
+    """The lab as it is now; changes nothing."""
+    state = state_dir()
+    version = engine.engine_version()
+    known = version is not None and docker.exists("network", NETWORK)
+    record = state / _FLEET_RECORD
+    config = keys.ssh_config_file(state)
+    return LabStatus(
+        docker_version=version,
+        docker_ours=engine.is_ours(state),
+        gateway=str(current_network().gateway) if known else None,
+        hosts=current_hosts() if known else (),
+        services=tuple(
+            ServiceStatus(name, services.is_running(state, name), services.log_file(state, name))
+            for name in services.names(state)
+        ),
+        state=state,
+        cache=cache_dir(),
+        ssh_config=config if config.exists() else None,
+        fleet_file=Path(record.read_text()) if record.exists() else None,
+    )
+
+
+def down(report: Report) -> None:
+    """Take away everything but the caches (and packages that apt installed). Nothing to do is no error."""
+    say = _timed(report)
+    state = state_dir()
+    with _lock(state):
+        if engine.engine_version() is None and engine.was_ours(state):
+            # its hosts would come back at its next start: it must be there for them to be removed
+            engine.ensure_engine(state, cache_dir(), say)
+        if engine.engine_version() is not None:
+            gone = remove_hosts()
+            say(f"hosts: removed {', '.join(gone)}" if gone else "hosts: none")
+            if docker.exists("network", NETWORK):
+                docker.docker(["network", "rm", NETWORK], what="removing the lab's network")
+        for name in services.names(state):
+            if name != engine.SERVICE and services.stop(state, name):
+                say(f"{name}: stopped")
+        if binfmt.unregister_arm64(state):
+            say("binfmt: arm64 registration removed")
+        engine.stop_engine(state, say)
+        if (state / _FLEET_RECORD).exists():
+            remove_fleet(Path((state / _FLEET_RECORD).read_text()))
+        shutil.rmtree(state)
+    say(f"down; caches stay in {cache_dir()}")
+
+
+def _engines(word: str, hosts: tuple[LabHost, ...]) -> frozenset[Engine]:
+    chosen = os.environ.get(ENGINE_VARIABLE) or word
+    if chosen not in {"auto", "sim"}:
+        raise UsageError(f"unknown lab engine {chosen!r}", hint=f"auto or sim (option or {ENGINE_VARIABLE})")
+    archs = {host.arch for host in hosts}
+    wanted: set[Engine] = {"sim"} if chosen == "sim" or "arm64" in archs else set()
+    if chosen == "auto" and "amd64" in archs:
+        wanted.add("vllm")
+    return frozenset(wanted)
+
+
+def _base(state: Path, cache: Path, arch: Arch, source: Mirror, say: Report) -> str:
+    if images.is_emulated(arch):
+        binfmt.register_arm64(state, cache, source)
+    return images.ensure_base_image(ensure_rootfs(cache, arch, source, say), arch, say)
+
+
+def _settle(wanted: tuple[LabHost, ...], network: LabNetwork, say: Report) -> dict[LabHost, IPv4Address]:
+    """Start what stands still; the hosts that are to be made, with their addresses."""
+    for name in remove_unfinished():
+        say(f"host {name}: was left half made, will be made again")
+    there = current_hosts()
+    start_stopped([host for host in there if not host.running], say)
+    names = {host.name for host in there}
+    new = [host for host in wanted if host.name not in names]
+    taken = [IPv4Address(host.address) for host in there]
+    return dict(zip(new, free_addresses(network, taken, len(new)), strict=True))
+
+
+def _hosts(
+    state: Path,
+    cache: Path,
+    arch: Arch,
+    base: Future[str],
+    source: Mirror,
+    missing: dict[LabHost, IPv4Address],
+    say: Report,
+) -> None:
+    """The missing hosts of one architecture, as soon as its image is there."""
+    helpers = emulation.helpers_tar(cache, source) if images.is_emulated(arch) else None
+    image = images.ensure_host_image(base.result(), arch, helpers, say)
+    start_hosts(state, {host: missing[host] for host in missing if host.arch == arch}, {arch: image}, say)
+
+
+def _context(
+    state: Path,
+    cache: Path,
+    network: LabNetwork,
+    registry: Registry,
+    archs: frozenset[Arch],
+    wants: frozenset[Engine],
+    bases: dict[Arch, Future[str]],
+    source: Mirror,
+) -> EngineContext:
+    return EngineContext(
+        cache_dir=cache,
+        state_dir=state,
+        docker_env=engine.docker_env(),
+        push_registry=registry.push,
+        pull_registry=registry.pull,
+        gateway=str(network.gateway),
+        archs=archs,
+        engines=wants,
+        base_image=lambda arch: bases[arch].result(),
+        mirror=source.url,
+    )
+
+
+def _check_mirror(state: Path, host: HostStatus, source: Mirror) -> None:
+    """The provisioner installs Docker with apt inside the hosts: say it here when that cannot work."""
+    argv = ["ssh", "-F", str(keys.ssh_config_file(state)), "-o", "BatchMode=yes", host.name, "curl", "-sfIo/dev/null"]
+    argv += [
+        "--max-time",
+        "20",
+        *(["-x", source.proxy] if source.proxy else []),
+        f"{source.url}/dists/trixie/InRelease",
+    ]
+    run(
+        argv,
+        timeout=60,
+        what=f"reaching the Debian mirror from {host.name}",
+        hint="this machine must forward its containers' traffic (ip_forward, iptables FORWARD)",
+    )
+
+
+@contextmanager
+def _lock(state: Path) -> Iterator[None]:
+    with (state.parent / f"{state.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LabError("another `provision lab` is at work here", hint="wait for it to end") from error
+        yield
+
+
+def _timed(report: Report) -> Report:
+    began = time.monotonic()
+    return lambda text: report(f"{time.monotonic() - began:6.1f} s  {text}")

@@ -1,0 +1,77 @@
+"""What a Docker engine leaves behind on a machine that had none: noted before ours starts, undone after it stops.
+
+dockerd keeps its bridge, its iptables chains, ip_forward and an empty /etc/docker after its end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from provisioner.lab.process import run, succeeds
+
+_BRIDGE = "docker0"
+_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+_ETC = Path("/etc/docker")
+_TABLES = (("iptables-save", "iptables-restore"), ("ip6tables-save", "ip6tables-restore"))
+
+
+def note(state: Path) -> None:
+    """Remember how the machine is before our engine starts; the first note stands until it is undone."""
+    record = state / "before-engine.json"
+    if record.exists():
+        return
+    before = {
+        "bridge": _has_bridge(),
+        "etc": _ETC.exists(),
+        "ip_forward": _FORWARD.read_text().strip(),
+        "chains": "DOCKER" in run(["iptables-save"], timeout=20, what="reading iptables"),
+        "policy": _forward_policy(),
+    }
+    record.write_text(json.dumps(before))
+
+
+def undo(state: Path) -> None:
+    """Take away what was not there before. Does nothing without a note."""
+    record = state / "before-engine.json"
+    if not record.exists():
+        return
+    before = json.loads(record.read_text())
+    if not before["bridge"] and _has_bridge():
+        run(["ip", "link", "delete", _BRIDGE], timeout=20, what=f"removing {_BRIDGE}")
+    if not before["chains"]:
+        for save, restore in _TABLES:
+            _restore_without_docker(save, restore)
+        run(["iptables", "-P", "FORWARD", before["policy"]], timeout=20, what="restoring iptables")
+    _FORWARD.write_text(before["ip_forward"])
+    if not before["etc"] and _ETC.exists():
+        (_ETC / "key.json").unlink(missing_ok=True)  # dockerd before 23 writes one
+        if not any(_ETC.iterdir()):
+            _ETC.rmdir()
+    record.unlink()
+
+
+def without_docker(rules: str) -> str:
+    """The text of iptables-save without Docker's chains and rules; everything else stays as it is."""
+    kept = [line for line in rules.splitlines() if not re.search(r"\bDOCKER\b|\bDOCKER-|\bdocker0\b", line)]
+    return "".join(f"{line}\n" for line in kept)
+
+
+def _restore_without_docker(save: str, restore: str) -> None:
+    if not succeeds([save], timeout=20):
+        return  # no IPv6 tables here, so nothing of Docker's in them
+    rules = run([save], timeout=20, what=f"reading {save}")
+    kept = without_docker(rules)
+    if kept != rules:
+        run([restore], timeout=20, what=f"writing {restore}", data=kept.encode())
+
+
+def _has_bridge() -> bool:
+    return Path(f"/sys/class/net/{_BRIDGE}").exists()
+
+
+def _forward_policy() -> str:
+    rules = run(["iptables", "-S", "FORWARD"], timeout=20, what="reading iptables")
+    found = re.search(r"^-P FORWARD (\S+)", rules, re.MULTILINE)
+    return found.group(1) if found else "ACCEPT"
