@@ -9,6 +9,7 @@ ends by itself: thinking, `</think>`, a sentence, end of sequence.
 from __future__ import annotations
 
 import array
+import itertools
 import json
 import random
 import struct
@@ -80,7 +81,7 @@ def successors(ids: dict[str, int]) -> list[int]:
     following = [ring.get(index, words[index % len(words)]) for index in range(len(ids))]
     chain = [ids[_byte_letter(10)], *_chain_ids(ids, THINKING), ids["</think>"], *_chain_ids(ids, ANSWER)]
     chain.append(ids["<|im_end|>"])
-    for token, after in zip(chain, chain[1:], strict=False):
+    for token, after in itertools.pairwise(chain):
         following[token] = after
     return following
 

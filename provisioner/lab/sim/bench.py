@@ -129,9 +129,7 @@ def _ready(options: argparse.Namespace, ask: Callable[[], Outcome]) -> None:
     print_line("Initial test run completed.")
 
 
-def _spread(
-    ask: Callable[[str], Outcome], prompts: list[str], concurrency: int | None, pause: float
-) -> list[Outcome]:
+def _spread(ask: Callable[[str], Outcome], prompts: list[str], concurrency: int | None, pause: float) -> list[Outcome]:
     """Send all prompts, at most `concurrency` at a time, the starts `pause` seconds apart."""
     outcomes: list[Outcome | None] = [None] * len(prompts)
     work: Iterator[int] = iter(range(len(prompts)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -26,7 +27,7 @@ class Hardware:
 
     def token_seconds(self, tensor_parallel: int, running: int) -> float:
         """Seconds between two tokens of one request while `running` requests share the engine."""
-        return self.token_s / max(tensor_parallel, 1) ** 0.5 * (1 + max(running - 1, 0) / 64)
+        return self.token_s / math.sqrt(max(tensor_parallel, 1)) * (1 + max(running - 1, 0) / 64)
 
 
 def detect() -> Hardware:

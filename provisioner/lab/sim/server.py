@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _die(self) -> None:
         self._json(500, RequestError(500, "InternalServerError", "EngineCore encountered an issue.").body)
         log("ERROR", "EngineCore died. SIM_FAULT=die-on-first-request")
-        log("ERROR", "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace above")
+        log("ERROR", "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.")
         os._exit(1)
 
     def _card(self, name: str) -> dict[str, Any]:
@@ -140,8 +140,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:
-        line = f'{self.client_address[0]}:{self.client_address[1]} - "{self.requestline}" {args[1] if len(args) > 1 else ""}'
-        sys.stdout.write(f"(APIServer pid={os.getpid()}) INFO:     {line}\n")
+        host, port = self.client_address[:2]
+        words = f"(APIServer pid={os.getpid()}) INFO:     {host}:{port} - {format % args}"
+        sys.stdout.write(words + "\n")
         sys.stdout.flush()
 
 
