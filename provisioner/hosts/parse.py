@@ -76,8 +76,10 @@ def parse_facts(host: str, answer: dict[str, Any]) -> Facts:
         files=_files(answer, notes),
         ports=_ports(answer, containers),
         weights=_weights(answer, notes),
+        health={int(port): status for port, status in (answer.get("health") or {}).items()},
         boot_id=seen["boot_id"].strip(),
-        notes=(*notes, *_late(answer), *engine.get("problems", [])),
+        # Problems of an engine that does not answer at all are the engine's error, not a note.
+        notes=(*notes, *_late(answer), *(engine["problems"] if engine.get("info") else ())),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -45,6 +44,8 @@ class ProbeRequest(Frozen):
     """free space wanted; a path need not exist yet. The Docker engine's directory is always told."""
     ports: tuple[int, ...] = ()
     """TCP ports of which to tell who listens"""
+    health: tuple[tuple[int, str], ...] = ()
+    """port and bind address of servers whose GET /health is wanted"""
     gpu_timeout_s: int = 30
     """for each nvidia-smi: a machine without persistence mode takes seconds, one with a hung driver for ever"""
     docker_timeout_s: int = 15
@@ -76,7 +77,7 @@ def probe_all(
     requests: Mapping[str, ProbeRequest],
     max_workers: int = 32,
 ) -> Iterator[ProbeResult]:
-    """Look at all hosts at once; each result comes as soon as it is there. Connections stay open: they are the caller's.
+    """Look at all hosts at once; each result comes as soon as it is there. Connections stay open, for the caller.
 
     `requests`: by host name. At most `max_workers` hosts are looked at at the same time.
     """

@@ -32,6 +32,7 @@ END = "provision-probe %d>>>" % VERSION
 
 DOCKER_SOCKET = "/var/run/docker.sock"
 SIMULATED_GPUS = "/etc/lab-gpus.csv"
+HEALTH_TIMEOUT_S = 3
 GPU_FIELDS = "index,name,memory.total,memory.used,driver_version"
 PACKAGES = ["docker-ce", "docker.io", "moby-engine", "nvidia-container-toolkit"]
 BUILDX = ["/usr/libexec/docker", "/usr/lib/docker", "/usr/local/libexec/docker", "/usr/local/lib/docker", "~/.docker"]
@@ -64,6 +65,7 @@ def look(request: Dict[str, Any]) -> Dict[str, Any]:
         "files": files,
         "weights": weights,
         "ports": ports,
+        "health": health,
     }
     done: Dict[str, Any] = {}
     errors: Dict[str, str] = {}
@@ -311,6 +313,28 @@ def ports(request: Dict[str, Any]) -> Dict[str, Any]:
             if fields[3] == "0A" and fields[1].rpartition(":")[2] in wanted:  # 0A: LISTEN
                 lines.append(line)
     return {"lines": lines, "owners": _owners({line.split()[9] for line in lines})}
+
+
+def health(request: Dict[str, Any]) -> Dict[str, int]:
+    """By port: status of GET /health, 0 where nothing answers in time. [port, bind address] each, all at once."""
+    found: Dict[str, int] = {}
+
+    def ask(port: int, address: str) -> None:
+        place = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(address, address)
+        server = http.client.HTTPConnection(place, port, timeout=HEALTH_TIMEOUT_S)
+        try:
+            server.request("GET", "/health")
+            found[str(port)] = server.getresponse().status
+        except (OSError, http.client.HTTPException):
+            found[str(port)] = 0
+        server.close()
+
+    threads = [threading.Thread(target=ask, args=tuple(one), daemon=True) for one in request.get("health", [])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
 
 
 def _owners(inodes: Set[str]) -> Dict[str, Dict[str, Any]]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from provisioner.errors import HostError, UnreachableError
+
 
 @dataclass(frozen=True)
 class Result:
@@ -65,3 +67,20 @@ class Transport(Protocol):
     def close(self) -> None:
         """End the connection; harmless when it is closed already."""
         ...
+
+
+def timed_out(host: str, command: str, timeout_s: float, said: str = "") -> HostError:
+    """The error of a command that did not end in time; the same whatever the transport."""
+    return HostError(f"{host}: `{shown(command)}` did not end within {timeout_s:g} s", log=said)
+
+
+def lost(host: str, doing: str) -> UnreachableError:
+    """The error of a connection that ended under us."""
+    hint = "did the host go down or reboot? run the command again when it is back"
+    return UnreachableError(f"{host}: the SSH connection was lost while {doing}", hint=hint)
+
+
+def shown(command: str) -> str:
+    """A command for people: its first line, shortened to 100 characters."""
+    first, _, rest = command.strip().partition("\n")
+    return first[:100] + (" …" if rest or len(first) > 100 else "")

@@ -132,6 +132,8 @@ class Facts(Frozen):
     ports: tuple[Port, ...] = ()
     weights: dict[str, str] = Field(default_factory=dict)
     """model repository → commit whose download on the host is complete (marker written by model_weights)"""
+    health: dict[int, int] = Field(default_factory=dict)
+    """by port asked for: status of GET /health; 0 when nothing answered within 3 s"""
     boot_id: str = ""
     notes: tuple[str, ...] = ()
     """what the probe could not tell, and why: programs that hung, files that cannot be read, broken markers"""

@@ -40,7 +40,7 @@ def parse_driver_version(out: str) -> str | None:
 
 
 def parse_cuda_version(out: str) -> str | None:
-    """The newest CUDA that the driver supports, from the head of the plain table (newer ones say "CUDA UMD Version")."""
+    """The newest CUDA that the driver supports, from the head of the plain table ("CUDA UMD Version" in newer ones)."""
     found = re.search(r"CUDA (?:UMD )?Version:\s*([0-9]+(?:\.[0-9]+)*)", out)
     return found.group(1) if found else None
 
