@@ -1,0 +1,339 @@
+#!/usr/bin/python
+"""Ansible module: one model repository, or one file of it, downloaded by the `hf` of a server image."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: model_weights_download
+short_description: Download a model repository, or one file of it, in a one-off container
+description:
+  - Runs C(hf download) in a container of the server's image and writes a marker once it is complete.
+  - A module rather than tasks, because the lock must be held from the clean-up until the marker is written.
+options:
+  repo: {description: Model repository., type: str, required: true}
+  revision: {description: Branch, tag or commit., type: str, required: true}
+  image: {description: Image that holds C(hf)., type: str, required: true}
+  cache_dir: {description: HF_HOME., type: str, required: true}
+  plugin_dir: {description: Where a single file is placed., type: str, required: true}
+  file: {description: One file of the repository in place of all of it., type: str, default: ""}
+  endpoint: {description: Address of the hub., type: str, default: ""}
+  token_file: {description: Root-only file that holds the token., type: str, default: ""}
+  attempts: {description: How often to try when the network fails., type: int, default: 4}
+  timeout_s: {description: Seconds for one attempt., type: int, default: 21600}
+  lock_timeout_s: {description: Seconds to wait for another download., type: int, default: 7200}
+author: provision
+"""
+
+EXAMPLES = r"""
+- name: Download a model
+  model_weights_download:
+    repo: nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16
+    revision: main
+    image: vllm/vllm-openai:v0.12.0
+    cache_dir: /var/lib/vllm/huggingface
+    plugin_dir: /var/lib/vllm/plugins
+"""
+
+RETURN = r"""
+complete: {description: Whether it was there already., type: bool, returned: always}
+commit: {description: Commit that the revision stands for., type: str, returned: when known}
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+CONTAINER_HOME = "/root/.cache/huggingface"
+CONTAINER_TOKEN = "/run/hf-token"
+LAST_LINES = 15
+
+# What the hub's client prints → what the operator can do. First match wins; nothing of it gets better by trying again.
+FINAL = (
+    (
+        r"GatedRepo|gated repo|awaiting a review|Access to model .* is restricted",
+        "{repo} is gated: {token_state}. Accept its licence on the hub with the account of the token and give that token.",
+    ),
+    (
+        r"RevisionNotFound|Revision Not Found|Invalid rev id",
+        "{repo} has no revision {revision!r}: check the branch, tag or commit.",
+    ),
+    (
+        r"RepositoryNotFound|Repository Not Found|RepoNotFound",
+        "there is no repository {repo} for this host: check the name; if it is private, a token is needed ({token_state}).",
+    ),
+    (r"EntryNotFound|Entry Not Found", "{repo} has no file {file!r} at {revision!r}: check the name of the plugin."),
+    (r"\b401\b|Unauthorized|Invalid user token|Invalid credentials", "the hub refuses the token ({token_state}): give a valid one."),
+    (r"\b403\b|Forbidden", "the hub refuses access to {repo} ({token_state})."),
+    (r"No space left on device", "the disk that holds {cache_dir} is full: free some and run again."),
+    (r"No such image|Unable to find image", "the image {image} is not on the host: run the role vllm_image first."),
+    (
+        r"exec: \"hf\"|stat hf|hf.*executable file not found",
+        "the image {image} has no `hf` command (huggingface_hub before 0.34): use a newer image.",
+    ),
+)
+NETWORK_HINT = "the download failed {attempts} times: check that the host reaches {endpoint}."
+
+
+class Interrupted(Exception):
+    """A signal asked us to end: containers and files are cleaned up first."""
+
+
+def markers(params):
+    """(path of the marker, path whose existence it vouches for or None) of what is asked for."""
+    if params["file"]:
+        name = os.path.basename(params["file"])
+        return os.path.join(params["plugin_dir"], ".provision", name + ".json"), os.path.join(params["plugin_dir"], name)
+    name = params["repo"].replace("/", "--")
+    return os.path.join(params["cache_dir"], ".provision", name + ".json"), None
+
+
+def repo_dir(cache_dir, repo):
+    """Directory of a model repository in the hub client's cache."""
+    return os.path.join(cache_dir, "hub", "models--" + repo.replace("/", "--"))
+
+
+def completed(params):
+    """The marker's content if what it says is still true, else None."""
+    marker, placed = markers(params)
+    try:
+        with open(marker, encoding="utf-8") as stream:
+            found = json.load(stream)
+    except (FileNotFoundError, ValueError):
+        return None
+    if found.get("repo") != params["repo"] or found.get("revision") != params["revision"]:
+        return None
+    if placed is None:
+        snapshot = os.path.join(repo_dir(params["cache_dir"], params["repo"]), "snapshots", found.get("commit") or "-")
+        return found if os.path.isdir(snapshot) else None
+    if found.get("file") != params["file"] or not os.path.isfile(placed):
+        return None
+    return found if found.get("sha256") == sha256(placed) else None
+
+
+def sha256(path):
+    """Hash of a small file."""
+    with open(path, "rb") as stream:
+        return hashlib.sha256(stream.read()).hexdigest()
+
+
+def docker_argv(params, name, download_dir):
+    """The whole `docker run`. The token is a mounted file: argv and environment can be read by others."""
+    argv = ["docker", "run", "--rm", "--name", name, "--pull", "never", "--network", "host", "--user", "0"]
+    argv += ["--entrypoint", "hf"]
+    argv += ["-v", f"{params['cache_dir']}:{CONTAINER_HOME}", "-e", f"HF_HOME={CONTAINER_HOME}"]
+    argv += ["-e", "HF_HUB_DISABLE_TELEMETRY=1", "-e", "HF_HUB_DISABLE_PROGRESS_BARS=1"]
+    # Images made for serving may switch the hub off.
+    argv += ["-e", "HF_HUB_OFFLINE=0", "-e", "TRANSFORMERS_OFFLINE=0"]
+    if params["endpoint"]:
+        argv += ["-e", f"HF_ENDPOINT={params['endpoint']}"]
+    if params["token_file"]:
+        argv += ["-v", f"{params['token_file']}:{CONTAINER_TOKEN}:ro", "-e", f"HF_TOKEN_PATH={CONTAINER_TOKEN}"]
+    if download_dir:
+        argv += ["-v", f"{download_dir}:/download"]
+    argv += [params["image"], "download", params["repo"]]
+    if params["file"]:
+        argv += [params["file"], "--local-dir", "/download"]
+    return [*argv, "--revision", params["revision"]]
+
+
+def explain(output, params):
+    """What a failure means for the operator when trying again cannot help, else None."""
+    for pattern, text in FINAL:
+        if re.search(pattern, output, re.IGNORECASE):
+            return text.format(token_state=token_state(params), **params)
+    return None
+
+
+def token_state(params):
+    """Whether a token was given: the first question with every refusal."""
+    return "the given token was refused" if params["token_file"] else "no token was given"
+
+
+def resolved_commit(output, params):
+    """Commit that was downloaded: from the snapshot's path that `hf` prints, else from the cache's own reference."""
+    found = re.search(r"snapshots/([0-9a-f]{40})\b", output)
+    if found:
+        return found.group(1)
+    if re.fullmatch(r"[0-9a-f]{40}", params["revision"]):
+        return params["revision"]
+    try:
+        with open(os.path.join(repo_dir(params["cache_dir"], params["repo"]), "refs", params["revision"])) as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
+def tail(text):
+    """The last lines of an output."""
+    return "\n".join(text.strip().splitlines()[-LAST_LINES:])
+
+
+def take_lock(path, timeout_s):
+    """Open file that holds the lock, or None when someone else kept it for `timeout_s`."""
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    stream = open(path, "a")  # noqa: SIM115 - closing it gives the lock back
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return stream
+        except OSError:
+            if time.monotonic() > deadline:
+                stream.close()
+                return None
+            time.sleep(1)
+
+
+def remove_orphans(cache_dir, repo):
+    """Delete what killed downloads left: the client starts such files again from zero under other names."""
+    blobs = os.path.join(repo_dir(cache_dir, repo), "blobs")
+    for name in os.listdir(blobs) if os.path.isdir(blobs) else []:
+        if name.endswith(".incomplete"):
+            os.unlink(os.path.join(blobs, name))
+
+
+def write_marker(path, content):
+    """Replace the marker in one step: a half-written one would be read as "not there" at best."""
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    temporary = path + ".new"
+    with open(temporary, "w", encoding="utf-8") as stream:
+        json.dump(content, stream, sort_keys=True)
+        stream.write("\n")
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+
+
+def run_container(argv, name, timeout_s):
+    """(exit code or None after a timeout, output). No container of that name is left, whatever happens."""
+    # An earlier run that lost its connection may have left one, which still writes.
+    remove_container(name)
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        output, _ = process.communicate(timeout=timeout_s)
+        return process.returncode, output
+    except subprocess.TimeoutExpired:
+        remove_container(name)
+        output, _ = process.communicate()
+        return None, output
+    except Interrupted:
+        remove_container(name)
+        raise
+
+
+def remove_container(name):
+    """`docker rm -f`, which says nothing useful where there is none."""
+    subprocess.run(["docker", "rm", "-f", name], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def download(module, params):
+    """Try until it works, cannot work, or has failed often enough. Returns the output of the good attempt and its directory."""
+    key = hashlib.sha256((params["repo"] + "\0" + params["file"]).encode()).hexdigest()[:12]
+    name = "provision-download-" + key
+    directory = tempfile.mkdtemp(prefix=".download-", dir=params["plugin_dir"]) if params["file"] else ""
+    try:
+        for attempt in range(1, params["attempts"] + 1):
+            remove_orphans(params["cache_dir"], params["repo"])
+            code, output = run_container(docker_argv(params, name, directory), name, params["timeout_s"])
+            if code == 0:
+                return finish(module, params, output, directory)
+            if code is None:
+                fail(module, params, f"the download was not done after {params['timeout_s']} s.", output)
+            reason = explain(output, params)
+            if reason:
+                fail(module, params, reason, output)
+            if attempt < params["attempts"]:
+                time.sleep(min(2**attempt, 30))
+        endpoint = params["endpoint"] or "https://huggingface.co"
+        return fail(module, params, NETWORK_HINT.format(attempts=params["attempts"], endpoint=endpoint), output)
+    finally:
+        if directory:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def finish(module, params, output, directory):
+    """Place a plugin, write the marker. Returns the marker's content."""
+    marker, placed = markers(params)
+    content = {"repo": params["repo"], "revision": params["revision"]}
+    if placed is None:
+        content["commit"] = resolved_commit(output, params)
+        if not content["commit"]:
+            fail(module, params, "`hf download` ended well but told no snapshot; cannot say which commit is there.", output)
+    else:
+        source = os.path.join(directory, params["file"])
+        os.chmod(source, 0o644)
+        os.replace(source, placed)
+        content.update(file=params["file"], sha256=sha256(placed))
+    write_marker(marker, content)
+    return content
+
+
+def fail(module, params, reason, output):
+    """End with everything the operator needs."""
+    what = f"{params['file']} of {params['repo']}" if params["file"] else params["repo"]
+    module.fail_json(msg=f"{what} ({params['revision']}) was not downloaded: {reason}\nLast lines of `hf`:\n{tail(output)}")
+
+
+def main():
+    """Ansible's way in."""
+    module = AnsibleModule(
+        argument_spec={
+            "repo": {"type": "str", "required": True},
+            "revision": {"type": "str", "required": True},
+            "image": {"type": "str", "required": True},
+            "cache_dir": {"type": "str", "required": True},
+            "plugin_dir": {"type": "str", "required": True},
+            "file": {"type": "str", "default": ""},
+            "endpoint": {"type": "str", "default": ""},
+            # no_log false: a path, not the token
+            "token_file": {"type": "str", "default": "", "no_log": False},
+            "attempts": {"type": "int", "default": 4},
+            "timeout_s": {"type": "int", "default": 21600},
+            "lock_timeout_s": {"type": "int", "default": 7200},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    found = completed(params)
+    if found:
+        module.exit_json(changed=False, complete=True, commit=found.get("commit", ""))
+    if module.check_mode:
+        module.exit_json(changed=True, complete=False)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    lock_path = os.path.join(params["cache_dir"], ".provision", "lock")
+    lock = take_lock(lock_path, params["lock_timeout_s"])
+    if lock is None:
+        module.fail_json(
+            msg=f"{lock_path} was held by another download for {params['lock_timeout_s']} s: wait for it, or see who "
+            f"holds it with `fuser {lock_path}`, and run again."
+        )
+    with lock:
+        # Whoever held the lock may have done the work.
+        found = completed(params)
+        if found:
+            module.exit_json(changed=False, complete=True, commit=found.get("commit", ""))
+        try:
+            content = download(module, params)
+        except FileNotFoundError as error:
+            module.fail_json(msg=f"{error.filename} is missing on the host: is Docker installed?")
+        except Interrupted:
+            module.fail_json(msg=f"{params['repo']}: the download was interrupted; run again.")
+    module.exit_json(changed=True, complete=True, commit=content.get("commit", ""))
+
+
+def interrupt(_number, _frame):
+    """Turn a signal into an exception, so that `finally` and the clean-up run."""
+    raise Interrupted
+
+
+if __name__ == "__main__":
+    main()
