@@ -78,7 +78,7 @@ def hopeless(state: UnitState, first_restarts: int) -> str:
         return f"the unit is not there (LoadState={state.load or 'unknown'})"
     if state.active == "failed":
         return f"the unit failed (Result={state.result}, restarts {state.restarts})"
-    if state.active == "inactive":
+    if state.active == "inactive" and not state.queued:
         return f"the unit is stopped (Result={state.result})"
     restarted = state.restarts - first_restarts
     if restarted > RESTARTS_ALLOWED:

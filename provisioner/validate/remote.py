@@ -26,6 +26,8 @@ class UnitState(Frozen):
     sub: str
     result: str
     restarts: int
+    queued: bool = False
+    """systemd is about to start or stop it, as while the machine boots"""
     last_line: str = ""
 
 
@@ -36,7 +38,7 @@ def as_root(argv: Sequence[str]) -> str:
 
 def unit_state_command(unit: str) -> str:
     """One round trip: the state of the unit, an empty line, its last log line."""
-    show = ["systemctl", "show", unit, "--property=LoadState,ActiveState,SubState,Result,NRestarts"]
+    show = ["systemctl", "show", unit, "--property=LoadState,ActiveState,SubState,Result,NRestarts,Job"]
     return f"{as_root(show)} && echo && {as_root(_journal(unit, 1))}"
 
 
@@ -50,6 +52,7 @@ def parse_unit_state(text: str) -> UnitState:
         sub=values.get("SubState", ""),
         result=values.get("Result", ""),
         restarts=int(values.get("NRestarts") or 0),
+        queued=bool(values.get("Job")),
         last_line=log.strip(),
     )
 

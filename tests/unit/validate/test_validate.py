@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from provisioner.errors import UnreachableError
+from provisioner.history.events import Event
+from provisioner.history.verdict import ImageSeen, ServerVerdict
+from provisioner.validate.remote import parse_image
+from provisioner.validate.validate import Depth, validate_host
+
+from .fakes import FakeHost, host_plan, http, server, state, well
+from .test_bench import COMMANDS, RECORDED
+
+IMAGE = json.dumps(
+    [
+        {
+            "Id": "sha256:" + "a" * 64,
+            "RepoDigests": ["other/name@sha256:" + "0" * 64, "vllm/vllm-openai@sha256:" + "d" * 64],
+            "Config": {"Labels": {"provision.engine": "sim"}},
+        }
+    ]
+)
+HOST = {
+    **COMMANDS,
+    "systemctl show": state(),
+    "journalctl": "last words",
+    "docker container inspect --format '{{.Image}}' vllm-nemotron": "sha256:" + "a" * 64 + "\n",
+    "docker image inspect sha256:aaaa": IMAGE,
+}
+
+
+def validate(
+    host: FakeHost, tmp_path: Path, depth: Depth = "benchmark", secrets: dict[str, str] | None = None, **changes: object
+) -> tuple[ServerVerdict, list[Event]]:
+    events: list[Event] = []
+    plan = host_plan(server(**changes))
+    (verdict,) = validate_host(host, plan, secrets or {}, on_event=events.append, results_dir=tmp_path, depth=depth)
+    return verdict, events
+
+
+def phases(events: list[Event]) -> list[tuple[str, str]]:
+    return [(event.phase, event.status) for event in events if event.status != "running"]
+
+
+def test_a_good_server_passes_with_everything_the_table_needs(tmp_path: Path) -> None:
+    verdict, events = validate(FakeHost(HOST, well), tmp_path)
+    assert verdict.passed
+    assert verdict.reasons == ()
+    assert verdict.exit_code == 0
+    assert verdict.image == ImageSeen(
+        reference="vllm/vllm-openai:v0.32.0", id="sha256:" + "a" * 64, digest="sha256:" + "d" * 64, engine="sim"
+    )
+    assert verdict.benchmark is not None
+    assert verdict.output_per_gpu == verdict.benchmark.output_throughput / 2
+    assert verdict.chat_answer == "A GPU computes."
+    assert verdict.version == "0.32.0"
+    assert [check.name for check in verdict.checks][-1] == "figures are numbers"
+    assert (tmp_path / "gpu-01_nemotron.json").read_text() == RECORDED
+    assert phases(events) == [
+        ("health", "started"),
+        ("health", "ok"),
+        ("answers", "started"),
+        ("answers", "ok"),
+        ("benchmark", "started"),
+        ("benchmark", "ok"),
+        ("done", "ok"),
+    ]
+
+
+def test_smoke_needs_no_benchmark(tmp_path: Path) -> None:
+    verdict, events = validate(FakeHost(HOST, well), tmp_path, depth="smoke")
+    assert verdict.passed
+    assert verdict.benchmark is None
+    assert "benchmark" not in {event.phase for event in events}
+
+
+def test_a_server_that_never_comes_up(tmp_path: Path) -> None:
+    verdict, events = validate(FakeHost({**HOST, "systemctl show": state("failed", "failed")}, well), tmp_path)
+    assert not verdict.passed
+    assert verdict.exit_code == 1
+    assert verdict.log == "last words"
+    assert verdict.health_s is None
+    assert phases(events) == [("health", "started"), ("health", "failed"), ("failed", "failed")]
+
+
+def test_a_server_that_the_first_request_kills(tmp_path: Path) -> None:
+    def handler(path: str, headers: dict[str, str], body: bytes) -> bytes:
+        return b"" if path == "/v1/chat/completions" else well(path, headers, body)
+
+    verdict, _ = validate(FakeHost(HOST, handler), tmp_path)
+    assert verdict.exit_code == 3
+    assert "was healthy but broke on a request (plain chat" in verdict.reasons[0]
+    assert verdict.log == "last words"
+    assert verdict.health_s is not None
+
+
+def test_a_failed_check_stops_before_the_benchmark(tmp_path: Path) -> None:
+    def handler(path: str, headers: dict[str, str], body: bytes) -> bytes:
+        return http(200, {"data": []}) if path == "/v1/models" else well(path, headers, body)
+
+    verdict, events = validate(FakeHost(HOST, handler), tmp_path)
+    assert verdict.reasons == ("models: serves nothing; expected tiny",)
+    assert verdict.exit_code == 3
+    assert verdict.log == "last words"
+    assert verdict.chat_answer == "A GPU computes."
+    assert "benchmark" not in {event.phase for event in events}
+
+
+def test_a_benchmark_with_failed_requests_keeps_its_figures(tmp_path: Path) -> None:
+    bad = json.dumps({**json.loads(RECORDED), "failed": 2, "completed": 18})
+    cat = next(command for command in COMMANDS if command.startswith("cat"))
+    verdict, _ = validate(FakeHost({**HOST, cat: bad}, well), tmp_path)
+    assert verdict.reasons == ("no request failed: 2 of 20 failed; every request completed: 18 of 20 completed",)
+    assert verdict.exit_code == 3
+    assert verdict.benchmark is not None
+
+
+def test_a_lost_connection_is_unreachable(tmp_path: Path) -> None:
+    verdict, _ = validate(FakeHost({**HOST, "systemctl show": UnreachableError("gpu-01: gone")}), tmp_path)
+    assert (verdict.reasons, verdict.exit_code) == (("gpu-01: gone",), 4)
+
+
+def test_secrets_are_in_no_event_and_no_verdict(tmp_path: Path) -> None:
+    key = "sk-planted-key"
+
+    def handler(path: str, headers: dict[str, str], body: bytes) -> bytes:
+        assert path in ("/health", "/version") or headers.get("authorization") in (None, f"Bearer {key}")
+        if path == "/v1/models" and "authorization" not in headers:
+            return http(401, {})
+        return http(500, key) if path == "/v1/chat/completions" else well(path, headers, body)
+
+    host = FakeHost({**HOST, "journalctl": f"key={key}"}, handler)
+    verdict, events = validate(host, tmp_path, secrets={"env:KEY": key}, api_key="env:KEY")
+    assert verdict.exit_code == 3
+    assert "[redacted]" in verdict.log
+    assert key not in verdict.model_dump_json() + "".join(event.model_dump_json() for event in events)
+
+
+def test_a_key_that_was_not_resolved_is_an_error(tmp_path: Path) -> None:
+    verdict, _ = validate(FakeHost(HOST, well), tmp_path, api_key="env:KEY")
+    assert (verdict.reasons, verdict.exit_code) == (("nemotron: the API key env:KEY was not resolved",), 2)
+
+
+def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
+    (verdict,) = validate_host(
+        FakeHost(HOST, well),
+        host_plan(server()),
+        {},
+        on_event=lambda _event: None,
+        results_dir=tmp_path,
+        interrupted=lambda: True,
+    )
+    assert (verdict.reasons, verdict.exit_code) == (("interrupted",), 130)
+
+
+@pytest.mark.parametrize(
+    ("reference", "digest"),
+    [
+        ("vllm/vllm-openai:v0.32.0", "sha256:" + "d" * 64),
+        ("vllm/vllm-openai", "sha256:" + "d" * 64),
+        ("vllm/vllm-openai@sha256:" + "d" * 64, "sha256:" + "d" * 64),
+        ("localhost:5000/vllm/vllm-openai", None),
+        ("vllm-build:0123456789ab", None),
+    ],
+)
+def test_the_digest_is_the_one_of_the_references_repository(reference: str, digest: str | None) -> None:
+    assert parse_image(reference, IMAGE).digest == digest
+
+
+def test_a_built_image_is_told_by_its_id() -> None:
+    image = parse_image("vllm-build:1", json.dumps([{"Id": "sha256:" + "b" * 64, "RepoDigests": None, "Config": None}]))
+    assert (image.short, image.engine) == ("b" * 12, None)
