@@ -23,7 +23,7 @@ from provisioner.history import report
 from provisioner.history.events import Event, OnEvent
 from provisioner.history.progress import progress
 from provisioner.history.rundir import Run, create_run
-from provisioner.hosts.ssh import open_ssh
+from provisioner.hosts.ssh import connect
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
 from provisioner.rollout.survey import Survey, survey
@@ -162,7 +162,7 @@ def _load(path: Path, only: Sequence[str]) -> tuple[Fleet, dict[str, Recipe]]:
 
 
 def _connections(fleet: Fleet) -> Connections:
-    return Connections(lambda host: open_ssh(host, fleet.ssh))
+    return Connections(lambda host: connect(host, fleet.ssh))
 
 
 def _survey(fleet: Fleet, recipes: dict[str, Recipe], connections: Connections) -> Survey:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from provisioner.plan import model, render
-from provisioner.plan.facts import Container, Facts, ImageFacts
+from provisioner.plan.facts import Container, Facts, ImageFacts, Unit
 from provisioner.plan.model import Change, Changes, HostPlan, Server
 
 DAEMON_JSON = "/etc/docker/daemon.json"
@@ -89,7 +89,7 @@ def _server(server: Server, facts: Facts, secrets: Mapping[str, str]) -> list[Ch
     found = [*_unit_file(server, facts), *_secret_file(server, facts, secrets)]
     unit = next((unit for unit in facts.units if unit.name == server.unit), None)
     container = next((one for one in facts.containers if one.name == server.container), None)
-    reasons = (_unit_state(unit and unit.active_state, unit and unit.enabled), _running(server, container, facts))
+    reasons = (_unit_state(unit), _running(server, container, facts))
     found += [Change(role="vllm_server", subject=server.unit, reason=reason) for reason in reasons if reason]
     return found
 
@@ -125,12 +125,12 @@ def _secret_file(server: Server, facts: Facts, secrets: Mapping[str, str]) -> li
     return []
 
 
-def _unit_state(active: str | None, enabled: bool | None) -> str | None:
-    if active is None:
+def _unit_state(unit: Unit | None) -> str | None:
+    if unit is None or unit.load_state == "not-found":
         return "no such unit"
-    if active != "active":
-        return f"is {active}"
-    return None if enabled else "is not enabled: it would not start at boot"
+    if unit.active_state != "active":
+        return f"is {unit.active_state}"
+    return None if unit.enabled else "is not enabled: it would not start at boot"
 
 
 def _running(server: Server, container: Container | None, facts: Facts) -> str | None:

@@ -7,6 +7,11 @@ from typing import Any, Literal
 from provisioner.fleet.base import Frozen, Platform
 
 
+def connect_address(bind: str) -> str:
+    """Where a client on the host finds a server that is bound to `bind`."""
+    return "127.0.0.1" if bind in ("0.0.0.0", "::", "") else bind  # noqa: S104 - compared, not bound
+
+
 class File(Frozen):
     """A public file as it will stand on the host."""
 
@@ -110,7 +115,7 @@ class Server(Frozen):
     @property
     def connect_to(self) -> str:
         """The address that a client on the host uses."""
-        return "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104 - compared, not bound
+        return connect_address(self.host)
 
 
 class HostPlan(Frozen):

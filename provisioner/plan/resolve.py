@@ -154,7 +154,7 @@ def _server(
             server.benchmark,
             model_id=command.model_id,
             served_model_name=served,
-            connect_to="127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host,  # noqa: S104 - compared
+            connect_to=model.connect_address(server.host),
             port=server.port,
             trust_remote_code=flags.any_flag(argv, "--trust-remote-code"),
             max_num_seqs=int(max_seqs) if max_seqs and max_seqs.isdecimal() else None,

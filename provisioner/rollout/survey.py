@@ -13,12 +13,14 @@ from provisioner.history.events import Event, OnEvent
 from provisioner.hosts.probe import ProbeRequest, ProbeResult, probe_all
 from provisioner.plan.diff import DAEMON_JSON, changes, server_fingerprint
 from provisioner.plan.facts import Facts
-from provisioner.plan.model import Changes, HostPlan
+from provisioner.plan.model import Changes, HostPlan, connect_address
 from provisioner.plan.preflight import DOCKER_ROOT, fitness, obstacles
 from provisioner.plan.resolve import plan_host
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import proof_path, proven
 from provisioner.rollout.secrets import resolve_secrets
+
+HTTP_OK = 200
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def probe_request(fleet: Fleet, host: Host) -> ProbeRequest:
         cache_dir=fleet.weights.cache_dir,
         disk_paths=(DOCKER_ROOT, fleet.weights.cache_dir),
         ports=tuple(server.port for server in servers),
+        health=tuple((server.port, connect_address(server.host)) for server in servers),
     )
 
 
@@ -129,7 +132,12 @@ def _compare(seen: HostSurvey, secrets: Mapping[str, str]) -> HostSurvey:
         return seen
     differing = changes(seen.plan, seen.facts, secrets)
     fingerprints = {server.name: server_fingerprint(seen.plan, server) for server in seen.plan.servers}
-    unproven = tuple(name for name, wanted in fingerprints.items() if proven(seen.facts, name) != wanted)
+    unproven = tuple(
+        server.name
+        for server in seen.plan.servers
+        # One that was proven but does not answer now may be starting, or sick: either way it must show that it serves.
+        if proven(seen.facts, server.name) != fingerprints[server.name] or seen.facts.health.get(server.port) != HTTP_OK
+    )
     return replace(seen, changes=differing, unproven=unproven)
 
 
