@@ -109,9 +109,9 @@ def _tcp(endpoint: Endpoint) -> socket.socket:
     name, where = endpoint.name, endpoint.address
     try:
         connection = socket.create_connection((endpoint.hostname, endpoint.port), endpoint.timeout_s)
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no name at all, such as a..b
         raise UnreachableError(
-            f"{name}: the name {endpoint.hostname} does not resolve ({error.strerror})",
+            f"{name}: the name {endpoint.hostname} does not resolve ({getattr(error, 'strerror', None) or error})",
             hint=f"correct it, or set the address of {name} in the fleet file or HostName in the SSH configuration",
         ) from error
     except ConnectionRefusedError as error:
