@@ -10,9 +10,45 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from provisioner.fleet.base import Frozen, Platform
 
-Port = Annotated[int, Field(ge=1, le=65535)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
-HostName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$")]
+_NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+_HOST = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$"
+_ADDRESS = r"^[A-Za-z0-9:]([A-Za-z0-9.:_%-]{0,251}[A-Za-z0-9])?$"
+_USER = r"^[A-Za-z_][A-Za-z0-9._-]{0,63}$"
+_CACHE_DIR = r"^/[^\x00\n:]*[^\x00\n:/]$"
+_IMAGE = r"^[A-Za-z0-9]([A-Za-z0-9._/:-]*[A-Za-z0-9])?(@sha256:[0-9a-f]{64})?$"
+_GIT = r"^((https?|ssh|git|file)://[^\s-]\S*|[A-Za-z0-9._]+@[A-Za-z0-9][A-Za-z0-9.-]*:\S+|/\S+)$"
+_WORD = r"^[A-Za-z0-9_.][A-Za-z0-9_./+-]*$"
+_DTYPE = r"^[A-Za-z0-9_]+$"
+_SERVED = r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$"
+_URL = r"^https?://[^\s@]+$"
+_REGISTRY = r"^(https?://)?[A-Za-z0-9\[][^\s@]*$"
+
+FORMATS = {
+    _NAME: "lower-case letters, digits and dashes (at most 40)",
+    _HOST: "a host name (letters, digits, dots, dashes)",
+    _ADDRESS: "a host name or an IP address",
+    _USER: "a user name",
+    _CACHE_DIR: "an absolute path without colons and without a slash at its end",
+    _IMAGE: "an image reference such as vllm/vllm-openai:v0.12.0",
+    _GIT: "the address of a git repository (https://…, ssh://…, user@host:path or an absolute path)",
+    _WORD: "a single word of letters, digits and . _ / + -",
+    _DTYPE: "a single word of letters, digits and underscores",
+    _SERVED: "a model name without spaces",
+    _URL: "an address that starts with https:// or http://, without a user or password in it",
+    _REGISTRY: "the address of a registry, without a user or password in it",
+}
+"""Patterns of the fields, in words. Most of them end on command lines: none begins with a dash."""
+
+Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+HostName = Annotated[str, StringConstraints(pattern=_HOST)]
+Address = Annotated[str, StringConstraints(pattern=_ADDRESS)]
+ImageReference = Annotated[str, StringConstraints(pattern=_IMAGE)]
+Word = Annotated[str, StringConstraints(pattern=_WORD)]
+Url = Annotated[str, StringConstraints(pattern=_URL)]
+Registry = Annotated[str, StringConstraints(pattern=_REGISTRY)]
 
 
 def _reference(value: str) -> str:
@@ -30,16 +66,16 @@ class Ssh(Frozen):
 
     config: Path | None = None
     """SSH configuration file, relative to the fleet file; default ~/.ssh/config."""
-    connect_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    connect_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
 
 
 class Host(Frozen):
     """One machine. Everything else is seen on it."""
 
     name: HostName
-    address: str | None = None
+    address: Address | None = None
     port: Port | None = None
-    user: str | None = None
+    user: Annotated[str, StringConstraints(pattern=_USER)] | None = None
     identity_file: Path | None = None
     platform: Platform | None = None
     """What the host is expected to be; a different machine is an error before anything is changed."""
@@ -51,16 +87,16 @@ class Docker(Frozen):
     """The Docker engine of the hosts. An engine that works is used as it is."""
 
     source: Literal["auto", "distribution", "docker.com"] = "auto"
-    registry_mirrors: tuple[str, ...] = ()
-    insecure_registries: tuple[str, ...] = ()
-    min_free_gib: Annotated[int, Field(ge=0)] = 30
+    registry_mirrors: tuple[Registry, ...] = ()
+    insecure_registries: tuple[Registry, ...] = ()
+    min_free_gib: Annotated[int, Field(ge=0, strict=True)] = 30
     """GiB that must be free before an image is pulled or built (vllm/vllm-openai unpacks to more than 20 GB)"""
 
 
 class Hub(Frozen):
     """Where models come from."""
 
-    endpoint: str | None = None
+    endpoint: Url | None = None
     """HF_ENDPOINT of the downloads; default: Hugging Face."""
     token: SecretRef | None = None
     """HF_TOKEN, given to the download alone."""
@@ -69,17 +105,17 @@ class Hub(Frozen):
 class Weights(Frozen):
     """Where model files are kept on the hosts."""
 
-    cache_dir: Annotated[str, StringConstraints(pattern=r"^/[^\x00\n:]*[^\x00\n:/]$")] = "/var/lib/vllm/huggingface"
+    cache_dir: Annotated[str, StringConstraints(pattern=_CACHE_DIR)] = "/var/lib/vllm/huggingface"
     """HF_HOME on the host, mounted into every container."""
 
 
 class Build(Frozen):
     """An image built on the host from source. Keys left out keep the recipe's values."""
 
-    git: str | None = None
-    ref: str | None = None
-    dockerfile: str | None = None
-    target: str | None = None
+    git: Annotated[str, StringConstraints(pattern=_GIT)] | None = None
+    ref: Word | None = None
+    dockerfile: Word | None = None
+    target: Word | None = None
     args: dict[str, str] | None = None
     """Build arguments; each one replaces the recipe's of that name, the others stay."""
 
@@ -87,21 +123,21 @@ class Build(Frozen):
 class Image(Frozen):
     """Where a server's image comes from: `pull` a reference or `build` it on the host."""
 
-    pull: str | None = None
+    pull: ImageReference | None = None
     build: Build | None = None
 
 
 class Benchmark(Frozen):
     """`vllm bench serve` flags. Left out: the guide's figures on data-centre GPUs, scaled to the host elsewhere."""
 
-    random_input_len: Annotated[int, Field(ge=1)] | None = None
+    random_input_len: Count | None = None
     """tokens a prompt"""
-    random_output_len: Annotated[int, Field(ge=1)] | None = None
+    random_output_len: Count | None = None
     """tokens an answer"""
-    num_warmups: Annotated[int, Field(ge=0)] | None = None
-    max_concurrency: Annotated[int, Field(ge=1)] | None = None
-    num_prompts: Annotated[int, Field(ge=1)] | None = None
-    timeout_s: Annotated[int, Field(ge=1)] = 3600
+    num_warmups: Annotated[int, Field(ge=0, strict=True)] | None = None
+    max_concurrency: Count | None = None
+    num_prompts: Count | None = None
+    timeout_s: Count = 3600
 
 
 class Server(Frozen):
@@ -114,21 +150,26 @@ class Server(Frozen):
     hosts: tuple[HostName, ...] | None = None
     image: dict[str, Image] = Field(default_factory=dict)
     """By `linux/amd64`, `linux/arm64`, a hardware id or `default`; the most exact wins."""
-    host: str = "127.0.0.1"
+    host: Address = "127.0.0.1"
     """Bind address (the guide's default)."""
     port: Port = 8000
-    served_model_name: str | None = None
-    gpus: Literal["all"] | Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...] = "all"
-    tensor_parallel_size: Annotated[int, Field(ge=1)] | None = None
-    max_num_seqs: Annotated[int, Field(ge=1)] | None = None
-    max_model_len: Annotated[int, Field(ge=1)] | None = None
-    kv_cache_dtype: str | None = None
+    served_model_name: Annotated[str, StringConstraints(pattern=_SERVED)] | None = None
+    gpus: (
+        Literal["all"] | Count | Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)]
+    ) = "all"
+    """All GPUs of the host, the first N of them, or those of these indexes."""
+    tensor_parallel_size: Count | None = None
+    max_num_seqs: Count | None = None
+    max_model_len: Count | None = None
+    kv_cache_dtype: Annotated[str, StringConstraints(pattern=_DTYPE)] | None = None
     mamba_ssm_cache_dtype: Literal["auto", "float32", "float16", "bfloat16"] | None = None
-    async_scheduling: bool | None = None
+    async_scheduling: Flag | None = None
+    features: tuple[str, ...] = ()
+    """Opt-in features of the recipe to turn on, besides those that are on anyway."""
     extra_args: tuple[str, ...] = ()
     env: dict[str, str] = Field(default_factory=dict)
     api_key: SecretRef | None = None
-    health_timeout_s: Annotated[int, Field(ge=1)] = 1800
+    health_timeout_s: Count = 1800
     """seconds until /health must answer (loading can take 15 minutes and more)"""
     benchmark: Benchmark = Benchmark()
 
@@ -143,6 +184,8 @@ class Fleet(Frozen):
     docker: Docker = Docker()
     hub: Hub = Hub()
     weights: Weights = Weights()
+    recipes: tuple[Path, ...] = ()
+    """folders with more recipes (a clone of the public ones), relative to the fleet file"""
     hosts: tuple[Host, ...]
     servers: tuple[Server, ...]
 

@@ -1,0 +1,184 @@
+"""The shapes that an operator may write, brought into one: what `models` then checks, key by key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from provisioner.fleet.explain import given_as, validated
+from provisioner.fleet.hostnames import expand
+from provisioner.fleet.keypath import Key, quoted
+from provisioner.fleet.models import Build, Image, Server
+from provisioner.fleet.positions import Document
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_IMAGE_KEYS = frozenset(Image.model_fields)
+
+
+def host_entries(document: Document, value: Any) -> Iterator[tuple[str, Any, Key]]:
+    """Name, settings and place of every host: from a list of names or a mapping of names to settings."""
+    seen: dict[str, Key] = {}
+    for pattern, settings, path in _written_hosts(document, value):
+        for name in _expanded(document, pattern, path):
+            if name in seen:
+                line = document.place(seen[name])[0]
+                document.add(path, f"host {quoted(name)} is there twice", f"first in line {line}")
+                continue
+            seen[name] = path
+            yield name, settings, path
+
+
+def server(document: Document, name: str, settings: Any, path: Key) -> tuple[Server | None, frozenset[str]]:
+    """One server, with its image, hosts, environment and arguments in their full form, and which keys are wrong.
+
+    Wrong keys have been told; the server is as if they were not there, so that the others can be checked further.
+    """
+    if settings is not None and not isinstance(settings, Mapping):
+        kind = given_as(settings, path, structure=True)
+        document.add(path, f"expected a mapping (key: value), got {kind}", "for example {recipe: nemotron-3-nano}")
+        return None, frozenset()
+    rest = dict(settings or {})
+    given: dict[str, Any] = {"name": name}
+    given["image"] = images(document, rest.pop("image", None), (*path, "image"))
+    given["env"] = words_by_name(document, rest.pop("env", None), (*path, "env"))
+    given["extra_args"] = words(document, rest.pop("extra_args", None), (*path, "extra_args"))
+    given["hosts"] = placed_on(document, rest.pop("hosts", None), (*path, "hosts"))
+    wrong: set[str] = set()
+    if rest.get("recipe") is None:
+        document.add((*path, "recipe"), "is missing", "for example recipe: nemotron-3-nano")
+        wrong.add("recipe")
+        given["recipe"] = rest.pop("recipe", None) or ""
+    return validated(Server, rest, path, document, given, wrong=wrong), frozenset(wrong)
+
+
+def images(document: Document, value: Any, path: Key) -> dict[str, Image]:
+    """`image:` as a reference, `{pull: …}`, `{build: …}`, or a map of those by platform, hardware or `default`."""
+    if value is None:
+        return {}
+    if isinstance(value, str) or (isinstance(value, Mapping) and value.keys() <= _IMAGE_KEYS):
+        one = _image(document, value, path)
+        return {"default": one} if one else {}
+    if not isinstance(value, Mapping):
+        document.add(path, f"expected an image reference or a mapping, got {given_as(value, path)}")
+        return {}
+    made = {key: _image(document, entry, (*path, key)) for key, entry in value.items()}
+    return {key: image for key, image in made.items() if image}
+
+
+def words_by_name(document: Document, value: Any, path: Key) -> dict[str, str]:
+    """Environment variables or build arguments. Numbers and truth values are taken as they are written."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        document.add(path, f"expected a mapping (NAME: value), got {given_as(value, path, structure=True)}")
+        return {}
+    for name in value:
+        if not _ENV_NAME.fullmatch(name):
+            document.add((*path, name), "is no variable name", "letters, digits and underscores, no digit first")
+    made = {name: _word(document, entry, (*path, name)) for name, entry in value.items()}
+    return {name: word for name, word in made.items() if word is not None}
+
+
+def words(document: Document, value: Any, path: Key) -> tuple[str, ...]:
+    """Arguments, one word an item. Numbers and truth values are taken as they are written."""
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        hint = "one word an item: [--max-num-batched-tokens, 8192]"
+        document.add(path, f"expected a list, got {given_as(value, path, structure=True)}", hint)
+        return ()
+    made = [_word(document, entry, (*path, index)) for index, entry in enumerate(value)]
+    return tuple(word for word in made if word is not None)
+
+
+def placed_on(document: Document, value: Any, path: Key) -> tuple[str, ...] | None:
+    """Host names that a server is placed on, ranges written out; None for all hosts."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return tuple(_expanded(document, value, path))
+    if not isinstance(value, list):
+        document.add(path, f"expected a list of host names, got {given_as(value, path, structure=True)}")
+        return ()
+    if not value:
+        document.add(path, "names no host", "leave the key out to place the server on every host")
+    names: dict[str, None] = {}
+    for index, entry in enumerate(value):
+        at = (*path, index)
+        if not isinstance(entry, str):
+            document.add(at, f"expected a host name, got {given_as(entry, at)}")
+            continue
+        for name in _expanded(document, entry, at):
+            if name in names:
+                document.add(at, f"host {quoted(name)} is there twice")
+            names[name] = None
+    return tuple(names)
+
+
+def below(folder: Path, path: Path) -> Path:
+    """A path of the fleet file as an absolute one: relative ones start at the file's folder."""
+    return folder / path.expanduser() if str(path).startswith("~") else folder / path
+
+
+def _written_hosts(document: Document, value: Any) -> Iterator[tuple[str, Any, Key]]:
+    if isinstance(value, Mapping):
+        for name, settings in value.items():
+            yield name, settings, ("hosts", name)
+        return
+    if not isinstance(value, list):
+        document.add(("hosts",), f"expected a list of names or a mapping of names, got {given_as(value, ('hosts',))}")
+        return
+    for index, name in enumerate(value):
+        path = ("hosts", index)
+        if isinstance(name, str):
+            yield name, None, path
+        elif isinstance(name, int | float):
+            yield document.text(path), None, path
+        else:
+            hint = "for hosts with settings, write `hosts:` as a mapping" if isinstance(name, Mapping) else None
+            document.add(path, f"expected a host name, got {given_as(name, path)}", hint)
+
+
+def _expanded(document: Document, pattern: str, path: Key) -> list[str]:
+    try:
+        return expand(pattern)
+    except ValueError as error:
+        document.add(path, str(error))
+        return []
+
+
+def _image(document: Document, value: Any, path: Key) -> Image | None:
+    if isinstance(value, str):
+        # A bare reference is checked as if it were written under `pull`; places fall back to the key that is there.
+        return validated(Image, {"pull": value}, path, document)
+    if not isinstance(value, Mapping):
+        document.add(path, f"expected an image reference, {{pull: …}} or {{build: …}}, got {given_as(value, path)}")
+        return None
+    given: dict[str, Any] = {}
+    rest = {key: entry for key, entry in value.items() if key != "build"}
+    if "build" in value:
+        given["build"] = _build(document, value["build"], (*path, "build"))
+    if ("pull" in value) == ("build" in value) and value.keys() <= _IMAGE_KEYS:
+        document.add(path, "expected one of pull and build")
+        return None
+    return validated(Image, rest, path, document, given)
+
+
+def _build(document: Document, value: Any, path: Key) -> Build | None:
+    if value is not None and not isinstance(value, Mapping):
+        return validated(Build, value, path, document)
+    rest = {key: entry for key, entry in (value or {}).items() if key != "args"}
+    args = words_by_name(document, (value or {}).get("args"), (*path, "args"))
+    return validated(Build, rest, path, document, {"args": args or None})
+
+
+def _word(document: Document, value: Any, path: Key) -> str | None:
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, Mapping | list):
+        hint = "for an empty text write ''" if value is None else None
+        document.add(path, f"expected text, got {given_as(value, path)}", hint)
+        return None
+    return document.text(path)
