@@ -22,7 +22,7 @@ _MAGIC = (
     r"\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:"
     r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
 )
-_MOUNT_RECORD = "binfmt-mounted"
+_MOUNT_RECORD, _ENTRY_RECORD = "binfmt-mounted", "binfmt-registered"
 
 
 def native_arch() -> str:
@@ -54,17 +54,20 @@ def register_arm64(state: Path, cache: Path, mirror: Mirror) -> bool:
             f"the kernel does not take a binfmt_misc registration: {error.strerror}",
             hint="aarch64 lab hosts need it; `provision lab up --hosts h200:2` works without",
         ) from error
+    (state / _ENTRY_RECORD).touch()
     return True
 
 
 def unregister_arm64(state: Path) -> bool:
     """Take our registration (and our mount) away. Whether there was one."""
-    entry = _BINFMT / _OURS
-    there = entry.exists()
-    if there:
-        entry.write_text("-1")
+    entry, record = _BINFMT / _OURS, state / _ENTRY_RECORD
+    ours = record.exists()
+    if ours:
+        if entry.exists():
+            entry.write_text("-1")
+        record.unlink()
     if (state / _MOUNT_RECORD).exists():
         if os.path.ismount(_BINFMT):
             run(["umount", str(_BINFMT)], timeout=20, what="unmounting binfmt_misc")
         (state / _MOUNT_RECORD).unlink()
-    return there
+    return ours

@@ -6,6 +6,7 @@ Names, memory and compute capability are what `nvidia-smi` prints on such machin
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class GpuModel:
     name: str
     memory_mib: int | None
     compute_cap: str
-    driver: str = "580.95.05"
+    driver: str = "580.159.04"
     cuda: str = "13.0"
     count: int = 1
 
@@ -85,8 +86,10 @@ def parse_hosts(words: Sequence[str]) -> tuple[LabHost, ...]:
     """
     hosts: list[LabHost] = []
     for word in words:
-        name, _, amount = word.partition(":")
-        count, _, gpus = amount.partition("x")
+        written = re.fullmatch(r"([^:]+)(?::(\d+)(?:x(\d+))?)?", word)
+        if not written:
+            raise UsageError(f"--hosts {word}: no MODEL, MODEL:HOSTS or MODEL:HOSTSxGPUS", hint="for example h200:2")
+        name, count, gpus = written.groups()
         kind = model(name)
         if any(host.model is kind for host in hosts):
             raise UsageError(f"--hosts {word}: {kind.short} is given twice", hint=f"write {kind.short}:N once")
@@ -102,7 +105,7 @@ def parse_hosts(words: Sequence[str]) -> tuple[LabHost, ...]:
 def gpu_table(host: LabHost) -> str:
     """/etc/lab-gpus.csv of a host: a head of field names, then one line a GPU; the same text every time."""
     kind = host.model
-    used = 4
+    used = 0
     memory = (
         [NOT_AVAILABLE] * 3
         if kind.memory_mib is None
@@ -117,9 +120,8 @@ def gpu_table(host: LabHost) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _number(word: str, text: str, default: int, most: int) -> int:
-    if not text:
-        return default
-    if not text.isdecimal() or not 1 <= int(text) <= most:
-        raise UsageError(f"--hosts {word}: {text!r} is no number from 1 to {most}", hint="for example h200:2")
-    return int(text)
+def _number(word: str, text: str | None, default: int, most: int) -> int:
+    number = int(text) if text else default
+    if not 1 <= number <= most:
+        raise UsageError(f"--hosts {word}: {number} is no number from 1 to {most}", hint="for example h200:2")
+    return number
