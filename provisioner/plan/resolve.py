@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -61,6 +62,14 @@ def plan_host(fleet: Fleet, host: Host, facts: Facts, recipes: Mapping[str, Reci
     )
 
 
+def plugin_names(server: Server, recipe: Recipe) -> tuple[str, ...]:
+    """Every parser plugin that the server may need, on whatever hardware: what to look for before that is known."""
+    flag = "--reasoning-parser-plugin"
+    in_recipe = re.findall(rf'"{flag}","([^"/]+)"', recipe.model_dump_json())
+    own = flags.value_of(server.extra_args, flag)
+    return tuple(dict.fromkeys([*in_recipe, *([own] if own and "/" not in own else [])]))
+
+
 def _hardware(host: Host, facts: Facts) -> HardwareProfile:
     if host.hardware:
         return profile_of(host.hardware)
@@ -71,7 +80,7 @@ def _hardware(host: Host, facts: Facts) -> HardwareProfile:
             hint=f"say which profile to use: hosts.{host.name}.hardware",
         )
     name = names.pop()
-    profile = match_hardware(name)
+    profile = match_hardware(name, len(facts.gpus))
     if profile is None:
         raise HostError(
             f'{host.name}: no hardware profile for the GPU "{name}"',
@@ -87,7 +96,9 @@ def _server(
     fleet: Fleet, server: Server, recipe: Recipe, profile: HardwareProfile, platform: Platform, facts: Facts
 ) -> _Resolved:
     gpu_count = _gpu_count(server, facts)
-    command = resolve(recipe, variant=server.variant, hardware=profile.id, gpu_count=gpu_count)
+    command = resolve(
+        recipe, variant=server.variant, hardware=profile.id, gpu_count=gpu_count, features=server.features
+    )
     image = _image(server, command, profile, platform)
     env, warnings = gate_env({**command.env, **server.env}, image.vllm_version)
     argv = _argv(server, command)

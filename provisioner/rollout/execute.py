@@ -156,7 +156,8 @@ def _validated(
     connections.drop(seen.host)  # it may have died of idleness while Ansible worked
     transport = connections.connect(seen.host)
     if seen.changes:
-        facts = probe(transport, probe_request(survey.fleet, seen.host))
+        request = probe_request(survey.fleet, seen.host, [plugin.file for plugin in plan.plugins])
+        facts = probe(transport, request)
         left = look_again(seen, facts, survey.secrets).changes
         # A server that is crashing by now is the validation's to explain, with its log.
         wrong = [change for change in (left.changes if left else ()) if change.role != "vllm_server"]

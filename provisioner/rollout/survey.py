@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from provisioner.apply.inventory import secret_references
@@ -15,7 +15,7 @@ from provisioner.plan.diff import DAEMON_JSON, changes, server_fingerprint
 from provisioner.plan.facts import Facts
 from provisioner.plan.model import Changes, HostPlan, connect_address
 from provisioner.plan.preflight import DOCKER_ROOT, fitness, obstacles
-from provisioner.plan.resolve import plan_host
+from provisioner.plan.resolve import ENV_DIR, PLUGIN_DIR, UNIT_DIR, plan_host, plugin_names
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import proof_path, proven
 from provisioner.rollout.secrets import resolve_secrets
@@ -75,7 +75,7 @@ def survey(fleet: Fleet, recipes: Mapping[str, Recipe], connections: Connections
     """
     for host in fleet.hosts:
         on_event(Event(host=host.name, phase="probe", status="running", task="looking at the host"))
-    requests = {host.name: probe_request(fleet, host) for host in fleet.hosts}
+    requests = {host.name: probe_request(fleet, host, _plugins(fleet, host, recipes)) for host in fleet.hosts}
     found: dict[str, HostSurvey] = {}
     for result in probe_all(fleet.hosts, connections.connect, requests):
         seen = _plan(fleet, fleet.host(result.host), result, recipes)
@@ -87,13 +87,14 @@ def survey(fleet: Fleet, recipes: Mapping[str, Recipe], connections: Connections
     return Survey(fleet=fleet, hosts=tuple(_compare(seen, secrets) for seen in hosts), secrets=secrets)
 
 
-def probe_request(fleet: Fleet, host: Host) -> ProbeRequest:
-    """What the probe must look at: everything that any plan of this host could manage."""
+def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str]) -> ProbeRequest:
+    """What the probe must look at: everything that any plan of this host could manage. `plugins`: names of files."""
     servers = fleet.servers_on(host.name)
     units = tuple(f"vllm-{server.name}.service" for server in servers)
-    public = [DAEMON_JSON, *(f"/etc/systemd/system/{unit}" for unit in units)]
+    public = [DAEMON_JSON, *(f"{UNIT_DIR}/{unit}" for unit in units)]
     public += [proof_path(server.name) for server in servers]
-    private = [f"/etc/vllm/{server.name}.env" for server in servers]
+    private = [f"{ENV_DIR}/{server.name}.env" for server in servers]
+    private += [f"{PLUGIN_DIR}/{plugin}" for plugin in plugins]
     return ProbeRequest(
         files=(*public, *private),
         public_files=tuple(public),
@@ -109,6 +110,12 @@ def probe_request(fleet: Fleet, host: Host) -> ProbeRequest:
 def look_again(seen: HostSurvey, facts: Facts, secrets: Mapping[str, str]) -> HostSurvey:
     """The same host with fresh facts."""
     return _compare(replace(seen, facts=facts), secrets)
+
+
+def _plugins(fleet: Fleet, host: Host, recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
+    return tuple(
+        name for server in fleet.servers_on(host.name) for name in plugin_names(server, recipes[server.recipe])
+    )
 
 
 def _plan(fleet: Fleet, host: Host, result: ProbeResult, recipes: Mapping[str, Recipe]) -> HostSurvey:
