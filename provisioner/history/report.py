@@ -8,15 +8,9 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from provisioner.history.verdict import BenchmarkResult, Latency, ServerVerdict
+from provisioner.history.verdict import BenchmarkResult, ImageSeen, Latency, ServerVerdict
 
 GPU_STAND_IN = "simulated GPU"
-ENGINE_NAMES = {
-    "sim": "sim engine",
-    "vllm": "vLLM, CPU build",
-    "vllm-cpu": "vLLM, CPU build",
-}
-"""how reports call an engine, by the image's label; an image without one is vLLM as released or built for GPUs"""
 COLUMNS = (
     "host",
     "server",
@@ -64,12 +58,12 @@ def hardware_label(verdict: ServerVerdict) -> str:
 
 
 def engine_label(verdict: ServerVerdict) -> str:
-    """What really ran: `vLLM 0.12.0`, `vLLM, CPU build 0.32.0`, `sim engine 0.32.0`."""
+    """What really ran: `vLLM 0.12.0`, `vLLM 0.32.0 (CPU build)`, `sim engine 0.12.0`."""
     if verdict.image is None:
         return NONE
-    label = verdict.image.engine
-    name = "vLLM" if label is None else ENGINE_NAMES.get(label, f"{label} (stand-in)")
-    return f"{name} {verdict.version}" if verdict.version else name
+    name = _engine(verdict.image)
+    version = f" {verdict.version}" if verdict.version else ""
+    return f"{name}{version}{_build(verdict.image)}"
 
 
 def table(verdicts: Sequence[ServerVerdict]) -> Table:
@@ -126,6 +120,17 @@ def benchmark_line(result: BenchmarkResult) -> str:
         f"{result.completed}/{result.num_prompts} requests in {result.duration_s:.1f} s:"
         f" {_number(result.output_throughput)} output tok/s, {_number(result.total_token_throughput)} total tok/s"
     )
+
+
+def _engine(image: ImageSeen) -> str:
+    # An image without a label is vLLM as released, or built for GPUs from its source.
+    if image.engine in (None, "vllm"):
+        return "vLLM"
+    return "sim engine" if image.engine == "sim" else f"{image.engine} (stand-in)"
+
+
+def _build(image: ImageSeen) -> str:
+    return " (CPU build)" if image.engine == "vllm" and image.build == "cpu" else ""
 
 
 def _pair(latency: Latency) -> str:

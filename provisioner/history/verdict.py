@@ -68,6 +68,8 @@ class ImageSeen(Frozen):
     """sha256:… in the registry it was pulled from; None for an image built on the host"""
     engine: str | None = None
     """what the image's label says about its engine; None for images that have no such label"""
+    build: str | None = None
+    """what the image's label says about how it was built: cpu, lab; None for images that have no such label"""
 
     @property
     def short(self) -> str:

@@ -13,8 +13,6 @@ from provisioner.fleet.base import Frozen
 from provisioner.hosts.transport import Channel, Transport
 from provisioner.plan.model import Server
 
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a server that listens everywhere is asked
-
 
 class Answer(Frozen):
     """Status and body of one answer."""
@@ -63,14 +61,9 @@ class BadStatus(http.client.HTTPException):
         self.answer = answer
 
 
-def address(server: Server) -> str:
-    """Where the host itself reaches the server."""
-    return EVERYWHERE.get(server.host, server.host)
-
-
 def url(server: Server) -> str:
     """The server's base URL as seen from its host."""
-    place = address(server)
+    place = server.connect_to
     return f"http://[{place}]:{server.port}" if ":" in place else f"http://{place}:{server.port}"
 
 
@@ -89,7 +82,7 @@ def _exchange(
     api_key: str | None,
     timeout_s: float,
 ) -> Iterator[http.client.HTTPResponse]:
-    connection = _Connection(transport, address(server), server.port, timeout_s)
+    connection = _Connection(transport, server.connect_to, server.port, timeout_s)
     headers = {"Accept": "application/json", "User-Agent": "provision"}
     if api_key is not None:
         headers["Authorization"] = f"Bearer {api_key}"

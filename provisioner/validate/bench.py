@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from provisioner.errors import GateError, HostError, ProvisionError
@@ -44,6 +45,13 @@ def bench_docker_argv(server: Server, cache_dir: str, results_dir: str, *, env_f
     return [*argv, server.image, *server.benchmark.argv]
 
 
+def bench_command(argv: Sequence[str], limit_s: int) -> str:
+    """`argv` as root, ended after `limit_s` seconds on the host too, where it outlives a lost connection. SIGINT,
+    because Python as the first process of a container ignores SIGTERM. The progress bar is turned into lines."""
+    bounded = shlex.join(["timeout", "--signal=INT", f"--kill-after={GRACE_S}", str(limit_s), *argv])
+    return as_root(["bash", "-o", "pipefail", "-c", f"{bounded} 2>&1 | stdbuf -oL tr '\\r' '\\n'"])
+
+
 def container_name(server: Server) -> str:
     """Not `vllm-…`: those are servers."""
     return f"provision-bench-{server.name}"
@@ -77,15 +85,15 @@ def run_benchmark(
         _clean_after(error, transport, server, results_dir, env_file)
         raise
     _clean(transport, server, results_dir, env_file)
+    save_to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     save_to.write_text(text, encoding="utf-8")
     return parse_result(text)
 
 
 def progress_text(line: str) -> str:
     """What a line of the benchmark's output says about how far it is: `12/32 requests`, or the line itself."""
-    last = line.rstrip().rpartition("\r")[2]
-    counts = re.findall(r"(\d+)/(\d+) \[", last)
-    return f"{counts[-1][0]}/{counts[-1][1]} requests" if counts else last.strip()
+    counts = re.search(r"(\d+)/(\d+) \[", line)
+    return f"{counts[1]}/{counts[2]} requests" if counts else line.strip()
 
 
 def _run(
@@ -97,9 +105,7 @@ def _run(
     interrupted: Interrupted,
 ) -> None:
     limit = server.benchmark.timeout_s
-    # timeout(1) bounds it on the host too, where it outlives a lost connection. SIGINT, because Python as the first
-    # process of a container ignores SIGTERM.
-    command = as_root(["timeout", "--signal=INT", f"--kill-after={GRACE_S}", str(limit), *argv])
+    command = bench_command(argv, limit)
 
     def tell(line: str) -> None:
         stop_if(interrupted)
@@ -177,5 +183,5 @@ def _must(transport: Transport, argv: list[str], stdin: str | None = None) -> Re
 
 
 def _tail(result: Result) -> str:
-    lines = (result.stdout + "\n" + result.stderr).replace("\r", "\n").splitlines()
+    lines = (result.stdout + "\n" + result.stderr).splitlines()
     return "\n".join([line for line in lines if line.strip()][-OUTPUT_LINES:])[-LOG_CHARACTERS:]

@@ -15,7 +15,8 @@ from provisioner.hosts.transport import Transport
 LOG_LINES = 40
 COMMAND_TIMEOUT_S = 60.0
 ENGINE_LABEL = "provision.engine"
-"""image label that says which engine an image holds; the rehearsal fleet's images have it"""
+BUILD_LABEL = "provision.build"
+"""labels that say what an image really holds; the rehearsal fleet's images have them"""
 
 
 class UnitState(Frozen):
@@ -96,6 +97,7 @@ def parse_image(reference: str, text: str) -> ImageSeen:
         id=image["Id"],
         digest=digests.get(_repository(reference)),
         engine=labels.get(ENGINE_LABEL),
+        build=labels.get(BUILD_LABEL),
     )
 
 

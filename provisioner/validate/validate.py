@@ -39,13 +39,16 @@ def validate_host(
     """A verdict for every server of the host, one after the other: they may share its GPUs.
 
     `secrets` are the resolved values by reference. Benchmark JSONs go to `results_dir`/<host>_<server>.json. What
-    goes wrong with a server is in its verdict, never raised. Ends with an event of phase `done` or `failed`.
+    goes wrong with a server is in its verdict, never raised. Ends with an event of phase `done` or `failed`, unless
+    it was interrupted: then the host stands where it stood.
     """
     verdicts = tuple(
         _Validation(transport, plan, server, secrets, on_event, results_dir, interrupted).run(depth)
         for server in plan.servers
     )
     failed = [verdict.server for verdict in verdicts if not verdict.passed]
+    if any(verdict.exit_code == Exit.INTERRUPTED for verdict in verdicts):
+        return verdicts
     if failed:
         on_event(Event(host=plan.host, phase="failed", task=f"not validated: {', '.join(failed)}", status="failed"))
     else:
@@ -86,7 +89,8 @@ class _Validation:
                 self._benchmark()
         except ProvisionError as error:
             reason = redact(error.message, self._secrets.values())
-            self._event("failed", self._phase, detail=reason)
+            interrupted = error.exit_code == Exit.INTERRUPTED
+            self._event("skipped" if interrupted else "failed", self._phase, detail=reason)
             return self._verdict((reason,), error.exit_code, log=getattr(error, "log", ""))
         return self._verdict((), Exit.OK)
 

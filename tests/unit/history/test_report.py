@@ -25,8 +25,10 @@ BENCH = BenchmarkResult(
 )
 
 
-def image(engine: str | None = None, digest: str | None = "sha256:" + "d" * 64) -> ImageSeen:
-    return ImageSeen(reference="vllm/vllm-openai:v0.12.0", id="sha256:" + "a" * 64, digest=digest, engine=engine)
+def image(engine: str | None = None, digest: str | None = "sha256:" + "d" * 64, build: str | None = None) -> ImageSeen:
+    return ImageSeen(
+        reference="vllm/vllm-openai:v0.12.0", id="sha256:" + "a" * 64, digest=digest, engine=engine, build=build
+    )
 
 
 def verdict(**changes: Any) -> ServerVerdict:
@@ -95,8 +97,9 @@ def test_stand_ins_are_named_wherever_they_show() -> None:
 
 
 def test_engines() -> None:
-    assert engine_label(verdict(image=image("vllm"))) == "vLLM, CPU build 0.12.0"
+    assert engine_label(verdict(image=image("vllm", build="cpu"))) == "vLLM 0.12.0 (CPU build)"
     assert engine_label(verdict(image=image("other"))) == "other (stand-in) 0.12.0"
+    assert engine_label(verdict(image=None)) == "–"
     assert engine_label(verdict(version=None)) == "vLLM"
 
 

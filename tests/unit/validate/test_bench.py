@@ -8,13 +8,13 @@ import pytest
 from provisioner.errors import GateError, HostError, UnreachableError
 from provisioner.history.verdict import BenchmarkResult
 from provisioner.hosts.transport import Result
-from provisioner.validate.bench import bench_docker_argv, progress_text, run_benchmark
+from provisioner.validate.bench import bench_command, bench_docker_argv, progress_text, run_benchmark
 from provisioner.validate.interrupt import RunInterrupted
 
 from .fakes import FakeHost, server
 
 RECORDED = (Path(__file__).parents[2] / "recorded" / "bench" / "bench-serve-0.32.json").read_text()
-RUN = "timeout --signal=INT --kill-after=30 60 docker run --rm --name provision-bench-nemotron "
+RUN = "bash -o pipefail -c 'timeout --signal=INT --kill-after=30 60 docker run --rm --name provision-bench-nemotron "
 CLEAN = "rm -rf /var/lib/vllm/benchmarks/nemotron"
 COMMANDS = {
     "docker rm --force provision-bench-nemotron": Result(1, "", "No such container"),
@@ -29,7 +29,12 @@ COMMANDS = {
 def bench(host: FakeHost, tmp_path: Path, said: list[str] | None = None, api_key: str | None = None) -> BenchmarkResult:
     told = said if said is not None else []
     return run_benchmark(
-        host, server(), cache_dir="/cache", save_to=tmp_path / "r.json", api_key=api_key, on_progress=told.append
+        host,
+        server(),
+        cache_dir="/cache",
+        save_to=tmp_path / "new" / "r.json",
+        api_key=api_key,
+        on_progress=told.append,
     )
 
 
@@ -43,10 +48,17 @@ def test_the_command_is_the_plans_benchmark_in_the_servers_image() -> None:
     )
 
 
+def test_the_command_is_bounded_on_the_host_and_its_progress_bar_becomes_lines() -> None:
+    assert bench_command(["docker", "run", "a b"], 60) == (
+        "sudo -n bash -o pipefail -c 'timeout --signal=INT --kill-after=30 60 docker run '\"'\"'a b'\"'\"' 2>&1"
+        " | stdbuf -oL tr '\"'\"'\\r'\"'\"' '\"'\"'\\n'\"'\"''"
+    )
+
+
 def test_the_whole_result_is_saved_and_nothing_stays_on_the_host(tmp_path: Path) -> None:
     host = FakeHost(COMMANDS)
     assert bench(host, tmp_path).completed == 20
-    assert (tmp_path / "r.json").read_text() == RECORDED
+    assert (tmp_path / "new" / "r.json").read_text() == RECORDED
     assert host.ran.index(CLEAN) < next(i for i, command in enumerate(host.ran) if command.startswith(RUN))
     assert host.ran[-1] == CLEAN
     assert host.ran[-3] == "docker rm --force provision-bench-nemotron"
@@ -140,7 +152,7 @@ def test_an_interrupted_run_ends_the_benchmark(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("  0%|   | 0/20 [00:00<?, ?it/s]\r 45%|##  | 9/20 [00:00<00:00, 72.84it/s]", "9/20 requests"),
+        (" 45%|####  | 9/20 [00:00<00:00, 72.84it/s]", "9/20 requests"),
         ("Starting main benchmark run...", "Starting main benchmark run..."),
         ("", ""),
     ],

@@ -7,6 +7,7 @@ import pytest
 
 from provisioner.errors import UnreachableError
 from provisioner.history.events import Event
+from provisioner.history.rundir import outcomes
 from provisioner.history.verdict import ImageSeen, ServerVerdict
 from provisioner.validate.remote import parse_image
 from provisioner.validate.validate import Depth, validate_host
@@ -19,7 +20,7 @@ IMAGE = json.dumps(
         {
             "Id": "sha256:" + "a" * 64,
             "RepoDigests": ["other/name@sha256:" + "0" * 64, "vllm/vllm-openai@sha256:" + "d" * 64],
-            "Config": {"Labels": {"provision.engine": "sim"}},
+            "Config": {"Labels": {"provision.engine": "sim", "provision.build": "lab"}},
         }
     ]
 )
@@ -51,7 +52,11 @@ def test_a_good_server_passes_with_everything_the_table_needs(tmp_path: Path) ->
     assert verdict.reasons == ()
     assert verdict.exit_code == 0
     assert verdict.image == ImageSeen(
-        reference="vllm/vllm-openai:v0.32.0", id="sha256:" + "a" * 64, digest="sha256:" + "d" * 64, engine="sim"
+        reference="vllm/vllm-openai:v0.32.0",
+        id="sha256:" + "a" * 64,
+        digest="sha256:" + "d" * 64,
+        engine="sim",
+        build="lab",
     )
     assert verdict.benchmark is not None
     assert verdict.output_per_gpu == verdict.benchmark.output_throughput / 2
@@ -144,16 +149,18 @@ def test_a_key_that_was_not_resolved_is_an_error(tmp_path: Path) -> None:
     assert (verdict.reasons, verdict.exit_code) == (("nemotron: the API key env:KEY was not resolved",), 2)
 
 
-def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_the_host_where_it_stood(tmp_path: Path) -> None:
+    events: list[Event] = []
     (verdict,) = validate_host(
         FakeHost(HOST, well),
         host_plan(server()),
         {},
-        on_event=lambda _event: None,
+        on_event=events.append,
         results_dir=tmp_path,
         interrupted=lambda: True,
     )
     assert (verdict.reasons, verdict.exit_code) == (("interrupted",), 130)
+    assert outcomes(events)["gpu-01"].state == "stopped"
 
 
 @pytest.mark.parametrize(
