@@ -78,9 +78,13 @@ def secret_references(plans: Iterable[HostPlan]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def secrets_document(secrets: dict[str, str]) -> str:
-    """The extra variables that carry the secrets to Ansible; values are data."""
-    return dump({"provision_secrets": secrets})
+def extra_variables(secrets_path: str) -> str:
+    """The extra variables of a run: secrets are read from a JSON object in a file, whenever a task needs one.
+
+    By `cat`, since Ansible's own file lookup resolves the path first, and a file in memory has no other name.
+    """
+    read = f"lookup('ansible.builtin.pipe', 'cat {secrets_path}')"
+    return dump({"provision_secrets": Expression("{{ " + read + " | from_json }}")})
 
 
 def _lookup(reference: str) -> Expression:

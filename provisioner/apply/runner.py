@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any, Literal
 import ansible_runner.interface
 
 from provisioner import assets
-from provisioner.apply.inventory import secrets_document, write_inventory
+from provisioner.apply.inventory import extra_variables, write_inventory
 from provisioner.apply.outcome import Outcomes
 from provisioner.apply.secrets_file import memory_file
 from provisioner.errors import ProvisionError
@@ -58,13 +60,15 @@ def apply(
     """
     inventory = write_inventory(run_dir / "inventory", fleet, plans)
     outcomes = Outcomes([plan.host for plan in plans], on_event)
-    with memory_file(secrets_document(dict(secrets))) as secrets_path:
+    with memory_file(json.dumps(dict(secrets))) as secrets_path:
+        extra = run_dir / "extra-vars.yml"
+        extra.write_text(extra_variables(secrets_path), encoding="utf-8")
         runner = ansible_runner.interface.init_runner(
             private_data_dir=str(run_dir),
             ident="ansible",
             playbook=str(assets.ansible_dir() / "playbooks" / "site.yml"),
             inventory=str(inventory),
-            cmdline=f"--extra-vars @{secrets_path} --diff" + (" --check" if check else ""),
+            cmdline=f"--extra-vars @{shlex.quote(str(extra))} --diff" + (" --check" if check else ""),
             quiet=True,
             settings={"pexpect_timeout": 1, "job_timeout": TIMEOUT_S, "suppress_ansible_output": True},
             event_handler=outcomes.take,
