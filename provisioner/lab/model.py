@@ -75,12 +75,13 @@ def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 def successors(ids: dict[str, int]) -> list[int]:
     """Which token follows each token: the fixed answer, and one long ring of words for everything else."""
+    chain = [ids[_byte_letter(10)], *_chain_ids(ids, THINKING), ids["</think>"], *_chain_ids(ids, ANSWER)]
+    chain.append(ids["<|im_end|>"])
     words = [index for token, index in ids.items() if token.startswith(_SPACE) and len(token) == 4]
+    words = [word for word in words if word not in chain]  # else the ring would lead into the answer
     random.Random(1).shuffle(words)  # noqa: S311 – repeatable, not secret
     ring = {word: words[(place + 1) % len(words)] for place, word in enumerate(words)}
     following = [ring.get(index, words[index % len(words)]) for index in range(len(ids))]
-    chain = [ids[_byte_letter(10)], *_chain_ids(ids, THINKING), ids["</think>"], *_chain_ids(ids, ANSWER)]
-    chain.append(ids["<|im_end|>"])
     for token, after in itertools.pairwise(chain):
         following[token] = after
     return following

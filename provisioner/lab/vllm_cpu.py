@@ -102,9 +102,7 @@ def _build(work: Path, kernel: str, inputs: str, store: Store, report: Report) -
     _finish(root, site)
     lap("bytecode")
     names = ("base", "torch", "rest")
-    layers = [
-        write_layer(work / f"{name}.tar.gz", root, lambda path, name=name: _layer_of(path) == name) for name in names
-    ]
+    layers = [write_layer(work / f"{name}.tar.gz", root, _only(name)) for name in names]
     lap("layers")
     labels = {"provision.engine": "vllm", "provision.build": "cpu", INPUTS_LABEL: inputs}
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -115,6 +113,10 @@ def _build(work: Path, kernel: str, inputs: str, store: Store, report: Report) -
     image = store.put_image(REPO, TAG, None, REPO, layers, config)
     lap("upload")
     return image
+
+
+def _only(layer: str) -> Callable[[str], bool]:
+    return lambda path: _layer_of(path) == layer
 
 
 def _layer_of(path: str) -> str:
