@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from provisioner.errors import ProvisionError, UsageError
+from provisioner.fleet.hostnames import names_of
 from provisioner.fleet.keypath import Key, quoted
 from provisioner.fleet.models import Host, Server
 from provisioner.fleet.positions import Document
 from provisioner.fleet.recipes import Recipe, find_recipe
+from provisioner.fleet.shape import placements
 from provisioner.fleet.suggest import did_you_mean
 from provisioner.fleet.taxonomy import builtin
 
@@ -84,11 +86,14 @@ def check_servers(
 
 
 def _check_placement(document: Document, server: Server, hosts: Sequence[str]) -> None:
-    known = frozenset(hosts)
-    for index, name in enumerate(server.hosts or ()):
+    if server.hosts is None:
+        return
+    known, path = frozenset(hosts), ("servers", server.name, "hosts")
+    written = document.data["servers"][server.name].get("hosts")
+    places = {name: at for entry, at in placements(written, path) if isinstance(entry, str) for name in names_of(entry)}
+    for name in server.hosts:
         if name not in known:
-            path = ("servers", server.name, "hosts", index)
-            document.add(path, f"unknown host {quoted(name)}", did_you_mean(name, hosts))
+            document.add(places[name], f"unknown host {quoted(name)}", did_you_mean(name, hosts))
 
 
 def _check_gpus(document: Document, server: Server) -> None:

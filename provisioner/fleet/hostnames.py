@@ -24,6 +24,14 @@ def expand(name: str) -> list[str]:
     return [f"{name[: found.start()]}{value}{tail}" for value in values for tail in rest]
 
 
+def names_of(pattern: str) -> list[str]:
+    """The same, and nothing for a range that is wrong."""
+    try:
+        return expand(pattern)
+    except ValueError:
+        return []
+
+
 def _values(first: str, last: str, step: str | None) -> list[str]:
     by = int(step or 1)
     if by < 1:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from provisioner.errors import InputError, Problem
 from provisioner.fleet.checks import check_hosts, check_servers, check_text
 from provisioner.fleet.explain import given_as, validated
-from provisioner.fleet.keypath import Key
+from provisioner.fleet.keypath import Key, quoted
 from provisioner.fleet.models import Docker, Fleet, Host, Hub, Server, Ssh, Weights
 from provisioner.fleet.positions import Document, read_document
 from provisioner.fleet.shape import below, host_entries, server
@@ -62,9 +62,9 @@ def _fleet(document: Document) -> Fleet | None:
 
 
 def _hosts(document: Document, data: Mapping[str, Any]) -> list[tuple[str, Host | None, Key]]:
-    value = data.get("hosts")
+    value, example = data.get("hosts"), "for example hosts: [gpu-01]"
     if value is None or value == [] or value == {}:
-        document.add(("hosts",), "names no hosts" if "hosts" in data else "is missing", "hosts: [gpu-01]")
+        document.add(("hosts",), "names no hosts" if "hosts" in data else "is missing", example)
         return []
     found = host_entries(document, value)
     return [
@@ -74,7 +74,7 @@ def _hosts(document: Document, data: Mapping[str, Any]) -> list[tuple[str, Host 
 
 def _servers(document: Document, data: Mapping[str, Any]) -> list[tuple[Server, frozenset[str]]]:
     value = data.get("servers")
-    path, example = ("servers",), "servers: {nemotron: {recipe: nemotron-3-nano}}"
+    path, example = ("servers",), "for example servers: {nemotron: {recipe: nemotron-3-nano}}"
     if value is None or value == {}:
         document.add(path, "names no servers" if "servers" in data else "is missing", example)
         return []
@@ -97,7 +97,7 @@ def _recipe_folders(document: Document, value: Any, folder: Path) -> tuple[Path,
         if not isinstance(entry, str):
             document.add(at, f"expected a folder, got {given_as(entry, at)}")
         elif not below(folder, Path(entry)).is_dir():
-            document.add(at, f"no such folder: {below(folder, Path(entry))}")
+            document.add(at, f"no such folder: {quoted(entry)}")
         else:
             folders.append(below(folder, Path(entry)))
     return tuple(folders)

@@ -32,7 +32,7 @@ class Document:
         self._root = root
         self._made: dict[int, tuple[Any, int]] = {}
         self._open: set[int] = set()
-        self.data = self._construct(root, ())[0] if root is not None else None
+        self.data: Any = self._construct(root, ())[0] if root is not None else None
 
     def add(self, path: Key, reason: str, hint: str | None = None) -> None:
         """Notes a problem with the key at `path`, or as near to it as the file goes."""
@@ -122,12 +122,16 @@ class Document:
         if kind in ("int", "float"):
             return _number(text, kind)
         if kind not in ("str", "timestamp", "merge", "value"):
-            self._at(node, path, f"tag {_short(str(node.tag))} is not known here", "write the value without a tag")
+            self._unknown_tag(node, path)
         return text
 
     def _check_tag(self, node: Node, path: Key, kind: str) -> None:
         if str(node.tag) != _TAG + kind:
-            self._at(node, path, f"tag {_short(str(node.tag))} is not known here", "write the value without a tag")
+            self._unknown_tag(node, path)
+
+    def _unknown_tag(self, node: Node, path: Key) -> None:
+        tag = _short(str(node.tag).replace(_TAG, "!!"))
+        self._at(node, path, f"tag {tag} is not known here", "write the value without a tag")
 
     def _at(self, node: Node, path: Key, reason: str, hint: str | None = None) -> None:
         self.problems.append(_problem(self.file, node.start_mark, path, reason, hint))
@@ -178,7 +182,9 @@ def _yaml_problem(file: Path, error: YAMLError, text: str) -> Problem:
         return Problem(file, line, column, "", "a control character is not allowed here")
     mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-    reason = getattr(error, "problem", None) or "is not YAML"
+    reason = getattr(error, "problem", None) or "nothing known"
+    if "another document" in reason:
+        return Problem(file, line, column, "", "a second document begins here", "remove the `---`: a file is one")
     return Problem(file, line, column, "", f"is not YAML: {_short(reason, 120)}", _yaml_hint(reason, text, line))
 
 
@@ -188,8 +194,6 @@ def _yaml_hint(reason: str, text: str, line: int) -> str | None:
     indent = written[: len(written) - len(written.lstrip())]
     if "\\t" in reason or "\t" in reason or "\t" in indent:
         return "indent with spaces, not tabs"
-    if "single document" in reason:
-        return "a fleet file is one document: remove the second `---`"
     if "[" in written and ":" in written:
         return "quote a range inside brackets: ['gpu-[01:16]']"
     return None

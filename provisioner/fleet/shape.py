@@ -97,16 +97,13 @@ def placed_on(document: Document, value: Any, path: Key) -> tuple[str, ...] | No
     """Host names that a server is placed on, ranges written out; None for all hosts."""
     if value is None:
         return None
-    if isinstance(value, str):
-        return tuple(_expanded(document, value, path))
-    if not isinstance(value, list):
+    if not isinstance(value, str | list):
         document.add(path, f"expected a list of host names, got {given_as(value, path, structure=True)}")
         return ()
     if not value:
         document.add(path, "names no host", "leave the key out to place the server on every host")
     names: dict[str, None] = {}
-    for index, entry in enumerate(value):
-        at = (*path, index)
+    for entry, at in placements(value, path):
         if not isinstance(entry, str):
             document.add(at, f"expected a host name, got {given_as(entry, at)}")
             continue
@@ -115,6 +112,14 @@ def placed_on(document: Document, value: Any, path: Key) -> tuple[str, ...] | No
                 document.add(at, f"host {quoted(name)} is there twice")
             names[name] = None
     return tuple(names)
+
+
+def placements(value: Any, path: Key) -> Iterator[tuple[Any, Key]]:
+    """What a server's `hosts` names, ranges as they are written, with the place of each."""
+    if isinstance(value, str):
+        yield value, path
+    elif isinstance(value, list):
+        yield from ((entry, (*path, index)) for index, entry in enumerate(value))
 
 
 def below(folder: Path, path: Path) -> Path:
