@@ -143,8 +143,7 @@ def duration(seconds: float) -> str:
 
 
 def _task(event: Event) -> str:
-    task = f"{event.server}: {event.task}" if event.server else event.task
-    words = f"{task}: {event.detail}" if event.detail else task
+    words = ": ".join(part for part in (event.server, event.task, event.detail) if part)
     if event.status in ("failed", "changed", "skipped") and event.phase != "failed":
         words = f"{words} [{event.status}]"
     return " ".join(words.split())

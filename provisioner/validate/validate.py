@@ -90,7 +90,7 @@ class _Validation:
         except ProvisionError as error:
             reason = redact(error.message, self._secrets.values())
             interrupted = error.exit_code == Exit.INTERRUPTED
-            self._event("skipped" if interrupted else "failed", self._phase, detail=reason)
+            self._event("skipped" if interrupted else "failed", "", detail=reason)
             return self._verdict((reason,), error.exit_code, log=getattr(error, "log", ""))
         return self._verdict((), Exit.OK)
 
