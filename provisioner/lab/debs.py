@@ -63,5 +63,6 @@ def _private_apt(place: Path, mirror: Mirror, arch: Arch) -> list[str]:
         "APT::Architectures": arch,
         "Acquire::Languages": "none",
         "Acquire::Retries": "3",
+        "APT::Update::Error-Mode": "any",  # a list that cannot be fetched is an error, not a warning
     }
     return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]

@@ -135,17 +135,20 @@ def _start(state: Path, cache: Path, report: Report) -> str:
     traces.note(state)
     argv = [
         "dockerd",
+        "--log-level=warn",
         f"--host={address or 'unix:///var/run/docker.sock'}",
         f"--data-root={cache / 'docker'}",
         f"--exec-root={state / 'docker-exec'}",
         f"--pidfile={state / 'docker.pid'}",
     ]
     services.start(state, SERVICE, argv, env={**os.environ, "PATH": _path()})
-    if not wait_until(lambda: engine_version() is not None or not services.is_running(state, SERVICE), timeout=60):
-        raise LabError(f"dockerd did not answer within 60 s{services.last_words(state, SERVICE)}")
+    wait_until(lambda: engine_version() is not None or not services.is_running(state, SERVICE), timeout=60)
     version = engine_version()
     if version is None:
-        raise LabError(f"dockerd ended{services.last_words(state, SERVICE)}")
+        what = "did not answer within 60 s" if services.is_running(state, SERVICE) else "ended"
+        words = services.last_words(state, SERVICE)
+        stop_engine(state, report)
+        raise LabError(f"dockerd {what}{words}", hint=f"log: {services.log_file(state, SERVICE)}")
     return version
 
 

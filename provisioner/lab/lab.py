@@ -29,7 +29,7 @@ from provisioner.lab.hosts import (
 )
 from provisioner.lab.machine import Mirror, mirror, require_apt, require_root
 from provisioner.lab.network import NETWORK, LabNetwork, current_network, ensure_network, free_addresses
-from provisioner.lab.paths import cache_dir, state_dir
+from provisioner.lab.paths import cache_dir, make_private, state_dir
 from provisioner.lab.process import run
 from provisioner.lab.registry import Registry, ensure_registry
 from provisioner.lab.rootfs import ensure_rootfs
@@ -89,8 +89,9 @@ def up(request: LabRequest, report: Report) -> LabStatus:
     for host in wanted:
         images.is_emulated(host.arch)
     say = _timed(report)
-    state, cache = state_dir(), cache_dir()
-    with _lock(state):
+    state, cache = state_dir(), make_private(cache_dir())
+    with _lock(cache):
+        make_private(state)
         source = mirror()
         engine.ensure_engine(state, cache, say)
         (state / _FLEET_RECORD).write_text(str(request.fleet_file.absolute()))
@@ -143,7 +144,11 @@ def down(report: Report) -> None:
     """Take away everything but the caches (and packages that apt installed). Nothing to do is no error."""
     say = _timed(report)
     state = state_dir()
-    with _lock(state):
+    if not state.exists():
+        say("no lab is up here")
+        return
+    require_root()
+    with _lock(make_private(cache_dir())):
         if engine.engine_version() is None and engine.was_ours(state):
             # its hosts would come back at its next start: it must be there for them to be removed
             engine.ensure_engine(state, cache_dir(), say)
@@ -250,8 +255,8 @@ def _check_mirror(state: Path, host: HostStatus, source: Mirror) -> None:
 
 
 @contextmanager
-def _lock(state: Path) -> Iterator[None]:
-    with (state.parent / f"{state.name}.lock").open("w") as file:
+def _lock(cache: Path) -> Iterator[None]:
+    with (cache / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -12,17 +12,17 @@ CACHE_VARIABLE = "PROVISION_LAB_CACHE"
 
 
 def state_dir() -> Path:
-    """Keys, known hosts, pid files, logs: 0700, made on first use, removed by `down`."""
-    return _own(STATE_VARIABLE, user_state_path("provision") / "lab")
+    """Keys, known hosts, pid files, logs: exists while the lab is up; `down` removes it."""
+    return Path(os.environ.get(STATE_VARIABLE) or user_state_path("provision") / "lab").absolute()
 
 
 def cache_dir() -> Path:
     """Root file systems, packages, images: whatever is slow to make and can be made again."""
-    return _own(CACHE_VARIABLE, user_cache_path("provision") / "lab")
+    return Path(os.environ.get(CACHE_VARIABLE) or user_cache_path("provision") / "lab").absolute()
 
 
-def _own(variable: str, default: Path) -> Path:
-    path = Path(os.environ.get(variable) or default).absolute()
+def make_private(path: Path) -> Path:
+    """The folder, made for its owner alone (0700)."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.chmod(0o700)
     return path

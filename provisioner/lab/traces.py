@@ -1,6 +1,6 @@
 """What a Docker engine leaves behind on a machine that had none: noted before ours starts, undone after it stops.
 
-dockerd keeps its bridge, its iptables chains, ip_forward and an empty /etc/docker after its end.
+dockerd keeps its bridge, its iptables chains, ip_forward, empty cgroups and an empty /etc/docker after its end.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def note(state: Path) -> None:
         "ip_forward": _FORWARD.read_text().strip(),
         "chains": "DOCKER" in run(["iptables-save"], timeout=20, what="reading iptables"),
         "policy": _forward_policy(),
+        "cgroups": [str(path) for path in _cgroups()],
     }
     record.write_text(json.dumps(before))
 
@@ -49,6 +50,9 @@ def undo(state: Path) -> None:
         (_ETC / "key.json").unlink(missing_ok=True)  # dockerd before 23 writes one
         if not any(_ETC.iterdir()):
             _ETC.rmdir()
+    for path in _cgroups():
+        if str(path) not in before["cgroups"] and not any(child.is_dir() for child in path.iterdir()):
+            path.rmdir()
     record.unlink()
 
 
@@ -67,8 +71,14 @@ def _restore_without_docker(save: str, restore: str) -> None:
         run([restore], timeout=20, what=f"writing {restore}", data=kept.encode())
 
 
+def _cgroups() -> list[Path]:
+    """dockerd's parent groups: one in each hierarchy of cgroup v1, or one in all of v2."""
+    root = Path("/sys/fs/cgroup")
+    return [path for pattern in ("docker", "*/docker") for path in sorted(root.glob(pattern))]
+
+
 def _has_bridge() -> bool:
-    return Path(f"/sys/class/net/{_BRIDGE}").exists()
+    return succeeds(["ip", "link", "show", _BRIDGE], timeout=20)
 
 
 def _forward_policy() -> str:
