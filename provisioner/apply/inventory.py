@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def connection(fleet: Fleet, host: Host) -> dict[str, Any]:
         "ansible_port": host.port,
         "ansible_user": host.user,
         "ansible_ssh_private_key_file": str(host.identity_file) if host.identity_file else None,
-        "ansible_ssh_common_args": f"-F {json.dumps(str(fleet.ssh.config))}" if fleet.ssh.config else None,
+        "ansible_ssh_common_args": f"-F {shlex.quote(str(fleet.ssh.config))}" if fleet.ssh.config else None,
         "ansible_python_interpreter": "/usr/bin/python3",
     }
     return {key: value for key, value in known.items() if value is not None}

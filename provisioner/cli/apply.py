@@ -57,7 +57,8 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
             return _report(flags.json, seen, execute_nothing(seen), None)
         say(show.plan(seen, diff=False))
         if not flags.yes and not _allowed(seen):
-            return Exit.OK
+            say("nothing was changed")
+            return Exit.CHANGES
         run = create_run(fleet.name, command=sys.argv, fleet_path=fleet.path, secrets=seen.secrets.values())
         code = Exit.HOST_FAILED
         try:
@@ -108,7 +109,8 @@ def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool) -> Ex
         seen = _survey(fleet, recipes, connections)
         pending = [host for host in seen.fit if host.changes]
         if seen.unfit or pending:
-            say(show.problems(seen) if seen.unfit else "")
+            if seen.unfit:
+                say(show.problems(seen))
             for host in pending:
                 say(f"{host.host.name}: not as planned; run `provision plan {path}` to see why")
             return _worst(seen) if seen.unfit else Exit.CHANGES
@@ -124,6 +126,9 @@ def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool) -> Ex
                 options = Options(depth="smoke" if smoke else "benchmark", interrupted=interrupted)
                 outcomes = execute(seen, connections, run.path, on_event=on_event, options=options)
             code = _report(json, seen, outcomes, run)
+        except KeyboardInterrupt:
+            code = Exit.INTERRUPTED
+            raise
         finally:
             run.finish(code)
         return code
@@ -158,7 +163,7 @@ def _load(path: Path, only: Sequence[str]) -> tuple[Fleet, dict[str, Recipe]]:
         raise UsageError(f"--hosts: not in {path}: {', '.join(sorted(unknown))}")
     if only:
         fleet = fleet.model_copy(update={"hosts": tuple(host for host in fleet.hosts if host.name in only)})
-    return fleet, {server.recipe: find_recipe(server.recipe) for server in fleet.servers}
+    return fleet, {server.recipe: find_recipe(server.recipe, fleet.recipes) for server in fleet.servers}
 
 
 def _connections(fleet: Fleet) -> Connections:

@@ -11,7 +11,7 @@ import typer
 
 from provisioner.cli.console import say
 from provisioner.cli.lab import lab_app
-from provisioner.errors import Exit, ProvisionError
+from provisioner.errors import Exit, InputError, ProvisionError
 
 app = typer.Typer(
     name="provision",
@@ -127,7 +127,8 @@ def run(argv: Sequence[str]) -> int:
             args=with_default_command(argv, command.commands), prog_name="provision", standalone_mode=False
         )
     except ProvisionError as error:
-        say(f"error: {error}" if not str(error).startswith("fleet") else str(error))
+        # Problems of an input file begin with their place, as compilers write it: editors jump there.
+        say(str(error) if isinstance(error, InputError) else f"error: {error}")
         return int(error.exit_code)
     except KeyboardInterrupt:
         say("interrupted")
@@ -143,14 +144,20 @@ def run(argv: Sequence[str]) -> int:
 
 
 def with_default_command(argv: Sequence[str], commands: Any) -> list[str]:
-    """`fleet.yaml …` → `apply fleet.yaml …`: a first word that is a file name and no command."""
+    """`fleet.yaml …` → `apply fleet.yaml …`: a first word that names a file, or one after flags and no command."""
     words = list(argv)
-    first = next((word for word in words if not word.startswith("-")), None)
-    if first is None or first in commands:
+    if not words or words[0] in commands:
         return words
-    if first.endswith((".yaml", ".yml")) or Path(first).is_file():
-        return ["apply", *words]
-    return words
+    if not words[0].startswith("-"):
+        return ["apply", *words] if _names_file(words[0]) else words
+    # Values of flags cannot be told from commands here: `--hosts gpu-01 fleet.yaml`.
+    if any(word in commands for word in words):
+        return words
+    return ["apply", *words] if any(_names_file(word) for word in words) else words
+
+
+def _names_file(word: str) -> bool:
+    return not word.startswith("-") and (word.endswith((".yaml", ".yml")) or Path(word).is_file())
 
 
 if __name__ == "__main__":

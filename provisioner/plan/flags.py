@@ -10,23 +10,29 @@ def set_flag(argv: Sequence[str], flag: str, *values: str) -> tuple[str, ...]:
     start = _find(argv, flag)
     if start is None:
         return (*argv, flag, *values)
-    return (*argv[:start], flag, *values, *argv[_end(argv, start) :])
+    return (*argv[:start], flag, *values, *drop_flag(argv[start:], flag))
 
 
 def drop_flag(argv: Sequence[str], flag: str) -> tuple[str, ...]:
-    """`argv` without `flag` and its values."""
+    """`argv` without `flag` and its values, however often it is given."""
     start = _find(argv, flag)
-    return tuple(argv) if start is None else (*argv[:start], *argv[_end(argv, start) :])
+    if start is None:
+        return tuple(argv)
+    return (*argv[:start], *drop_flag(argv[_end(argv, start) :], flag))
 
 
 def value_of(argv: Sequence[str], flag: str) -> str | None:
-    """The value that follows `flag` (or `flag=value`); None where the flag is not given."""
+    """The value of `flag` (or `flag=value`), the last one where it is given more than once, as vLLM takes it.
+
+    None where the flag is not given, "" where it has no value.
+    """
+    found = None
     for position, word in enumerate(argv):
-        if word == flag:
-            return argv[position + 1] if position + 1 < len(argv) else ""
         if word.startswith(f"{flag}="):
-            return word.removeprefix(f"{flag}=")
-    return None
+            found = word.removeprefix(f"{flag}=")
+        elif word == flag:
+            found = "".join(argv[position + 1 : min(position + 2, _end(argv, position))])
+    return found
 
 
 def _find(argv: Sequence[str], flag: str) -> int | None:
@@ -34,11 +40,14 @@ def _find(argv: Sequence[str], flag: str) -> int | None:
 
 
 def _end(argv: Sequence[str], start: int) -> int:
+    if "=" in argv[start]:
+        return start + 1
     return next((i for i in range(start + 1, len(argv)) if _is_flag(argv[i])), len(argv))
 
 
 def _is_flag(word: str) -> bool:
-    return word.startswith("--") or (len(word) == 2 and word[0] == "-" and word[1].isalpha())
+    """A minus with a digit after it is a negative number."""
+    return len(word) > 1 and word[0] == "-" and not word[1].isdigit()
 
 
 def any_flag(argv: Iterable[str], *flags: str) -> bool:

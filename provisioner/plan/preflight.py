@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from provisioner.fleet.models import Host
+from provisioner.plan import flags
 from provisioner.plan.facts import Facts
 from provisioner.plan.model import HostPlan
 
@@ -34,14 +35,15 @@ def obstacles(plan: HostPlan, facts: Facts) -> tuple[str, ...]:
 
 
 def _ports(plan: HostPlan, facts: Facts) -> tuple[str, ...]:
-    ours = {container.name for container in facts.containers if container.running}
+    # Which port a server of ours holds is read off its arguments: it may be about to move to one that is taken.
+    ours = {one.name: flags.value_of(one.argv, "--port") for one in facts.containers if one.running}
     taken = {port.port: port for port in facts.ports}
     return tuple(
         f"port {server.port} of server {server.name} is in use"
         + (f" by {taken[server.port].process}" if taken[server.port].process else "")
         + "; free it or choose another port"
         for server in plan.servers
-        if server.port in taken and server.container not in ours
+        if server.port in taken and ours.get(server.container) != str(server.port)
     )
 
 

@@ -18,7 +18,7 @@ from provisioner.plan import flags, model, render, variables
 from provisioner.plan.bench import benchmark
 from provisioner.plan.docker_run import docker_run, gpus_value
 from provisioner.plan.facts import Facts
-from provisioner.plan.versions import gate_env, version_of
+from provisioner.plan.versions import gate_env, older, version_of
 
 PLUGIN_DIR = "/var/lib/vllm/plugins"
 ENV_DIR = "/etc/vllm"
@@ -100,7 +100,8 @@ def _server(
         recipe, variant=server.variant, hardware=profile.id, gpu_count=gpu_count, features=server.features
     )
     image = _image(server, command, profile, platform)
-    env, warnings = gate_env({**command.env, **server.env}, image.vllm_version)
+    env, dropped = gate_env({**command.env, **server.env}, image.vllm_version)
+    notes = _notes(server, command, image)
     argv = _argv(server, command)
     served = server.served_model_name or command.model_id
     plugins = tuple(
@@ -173,7 +174,15 @@ def _server(
         ),
     )
     weights = model.Weights(repo=command.model_id, revision=REVISION, image=image.reference)
-    return planned, image, weights, plugins, warnings
+    return planned, image, weights, plugins, tuple(f"{server.name}: {note}" for note in (*notes, *dropped))
+
+
+def _notes(server: Server, command: Command, image: model.Image) -> tuple[str, ...]:
+    # Who says how many GPUs a server is spread over needs no word about the recipe's own choice.
+    notes = command.notes if server.tensor_parallel_size is None else ()
+    if older(image.vllm_version, command.min_vllm_version):
+        return (*notes, f"vLLM {image.vllm_version} is older than {command.min_vllm_version}, which the recipe needs")
+    return notes
 
 
 def _argv(server: Server, command: Command) -> tuple[str, ...]:
@@ -202,11 +211,20 @@ def _gpu_count(server: Server, facts: Facts) -> int:
     indices = {gpu.index for gpu in facts.gpus}
     wanted = indices if server.gpus == "all" else _wanted(server.gpus)
     if wanted - indices:
+        missing, there = sorted(wanted - indices), sorted(indices)
         raise HostError(
-            f"{facts.host}: server {server.name} asks for GPU {', '.join(map(str, sorted(wanted - indices)))}, "
-            f"but the host has {len(indices)} (0–{len(indices) - 1})"
+            f"{facts.host}: server {server.name} asks for GPU {_list(missing)}; the host has {_list(there)}"
+        )
+    if server.tensor_parallel_size and server.tensor_parallel_size > len(wanted):
+        raise HostError(
+            f"{facts.host}: server {server.name} has tensor_parallel_size {server.tensor_parallel_size}, "
+            f"but gets {len(wanted)} GPU{'s' if len(wanted) > 1 else ''}"
         )
     return len(wanted)
+
+
+def _list(indices: list[int]) -> str:
+    return ", ".join(map(str, indices))
 
 
 def _wanted(gpus: str | int | tuple[int, ...]) -> set[int]:

@@ -46,6 +46,12 @@ def gate_env(env: dict[str, str], version: str | None) -> tuple[dict[str, str], 
     return kept, tuple(f"{gate.name} is left out for vLLM {version}: {gate.reason}" for gate in dead)
 
 
+def older(version: str | None, than: str | None) -> bool:
+    """Whether both versions are known and the first one is older."""
+    known = than is not None and re.fullmatch(r"\d+\.\d+\.\d+", than)
+    return bool(version and than and known and _parse(version) < _parse(than))
+
+
 def _parse(version: str) -> Version:
     major, minor, patch = (int(part) for part in version.split("."))
     return major, minor, patch

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from provisioner.apply.runner import HostResult, Strategy, apply
-from provisioner.errors import Exit, HostError, ProvisionError
+from provisioner.errors import Exit, HostError, ProvisionError, UnreachableError
 from provisioner.history.events import Event, OnEvent
 from provisioner.history.verdict import ServerVerdict
 from provisioner.hosts.probe import probe
@@ -88,14 +89,19 @@ def _apply(
     survey: Survey, connections: Connections, run_dir: Path, on_event: OnEvent, options: Options
 ) -> dict[str, HostResult]:
     plans: list[HostPlan] = []
+    lost: dict[str, HostResult] = {}
     for seen in survey.work:
         if seen.plan and seen.changes:
-            # From the first change on the old proof says nothing about what runs here.
-            for server in seen.plan.servers:
-                remove_proof(connections.connect(seen.host), server.name)
-            plans.append(seen.plan)
+            try:
+                # From the first change on the old proof says nothing about what runs here.
+                for server in seen.plan.servers:
+                    remove_proof(connections.connect(seen.host), server.name)
+            except ProvisionError as error:  # gone since the survey: no reason to hold up the others
+                lost[seen.host.name] = _lost(seen.host.name, error)
+            else:
+                plans.append(seen.plan)
     if not plans:
-        return {}
+        return lost
     results = apply(
         run_dir,
         survey.fleet,
@@ -105,7 +111,16 @@ def _apply(
         interrupted=options.interrupted,
         strategy=options.strategy,
     )
-    return {result.host: result for result in results}
+    return lost | {result.host: result for result in results}
+
+
+def _lost(host: str, error: ProvisionError) -> HostResult:
+    state: Literal["unreachable", "failed"] = "unreachable" if isinstance(error, UnreachableError) else "failed"
+    return HostResult(host=host, state=state, changed=0, message=_words(error))
+
+
+def _words(error: ProvisionError) -> str:
+    return "\n".join(filter(None, [str(error), getattr(error, "log", "")]))
 
 
 def _outcome_before(seen: HostSurvey, results: dict[str, HostResult]) -> HostOutcome:
@@ -135,10 +150,8 @@ def _validate(
 ) -> HostOutcome:
     try:
         return _validated(survey, seen, connections, run_dir, on_event, options, outcome)
-    except HostError as error:
-        return replace(outcome, exit_code=Exit.HOST_FAILED, message="\n".join(filter(None, [str(error), error.log])))
     except ProvisionError as error:
-        return replace(outcome, exit_code=Exit(error.exit_code), message=str(error))
+        return replace(outcome, exit_code=Exit(error.exit_code), message=_words(error))
 
 
 def _validated(

@@ -40,4 +40,7 @@ def write_proof(transport: Transport, server: str, fingerprint: str, run: str) -
 
 def remove_proof(transport: Transport, server: str) -> None:
     """Forgets the proof: from here on the server must be validated again, whatever happens in between."""
-    transport.run(f"sudo -n rm -f {shlex.quote(proof_path(server))}", timeout_s=_TIMEOUT_S)
+    path = proof_path(server)
+    result = transport.run(f"sudo -n rm -f {shlex.quote(path)}", timeout_s=_TIMEOUT_S)
+    if result.rc != 0:
+        raise HostError(f"cannot remove {path}", log=result.stderr)

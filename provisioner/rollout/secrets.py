@@ -53,6 +53,8 @@ def _command(command: str, _: Mapping[str, str]) -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise UsageError(f"the secret command:{command} did not end within {COMMAND_TIMEOUT_S} s") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the secret command:{command} did not print UTF-8 text") from error
     if done.returncode != 0:
         raise UsageError(f"the secret command:{command} failed (rc {done.returncode}): {done.stderr.strip()[-300:]}")
     return done.stdout
