@@ -96,11 +96,18 @@ def _recipe_folders(document: Document, value: Any, folder: Path) -> tuple[Path,
         at = ("recipes", index)
         if not isinstance(entry, str):
             document.add(at, f"expected a folder, got {given_as(entry, at)}")
-        elif not below(folder, Path(entry)).is_dir():
+        elif not _is_folder(below(folder, Path(entry))):
             document.add(at, f"no such folder: {quoted(entry)}")
         else:
             folders.append(below(folder, Path(entry)))
     return tuple(folders)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no file system takes
+        return False
 
 
 def _placed(fleet: Fleet, folder: Path) -> Fleet:

@@ -150,7 +150,9 @@ def read_document(file: Path) -> Document:
     except OSError as error:
         raise InputError([Problem(file, 0, 0, "", _os_reason(error))]) from error
     try:
-        return Document(file, YAML(typ="safe", pure=True).compose(text))
+        yaml = YAML(typ="safe", pure=True)
+        yaml.composer.warn_double_anchors = False  # YAML allows it, and a warning is no answer
+        return Document(file, yaml.compose(text))
     except RecursionError as error:
         raise InputError([Problem(file, 0, 0, "", "nested too deeply")]) from error
     except YAMLError as error:

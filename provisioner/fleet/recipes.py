@@ -20,8 +20,8 @@ from provisioner.fleet.suggest import did_you_mean
 __all__ = ["Command", "Recipe", "find_recipe", "read_recipe", "recipe_names", "resolve"]
 
 _BUILTIN = Path(__file__).parent / "recipes"
-_NAME_LINE = re.compile(r"^\s*(?:slug|model_id):\s*['\"]?([^'\"#\s]+)", re.MULTILINE)
-_ALIAS_LINE = re.compile(r"^\s*aliases:\s*\[([^\]]*)\]", re.MULTILINE)
+_NAME_LINE = re.compile(r"(?:^|[{,\s])(?:slug|model_id):\s*['\"]?([^'\"#\s,{}]+)", re.MULTILINE)
+_ALIAS_LINE = re.compile(r"(?:^|[{,\s])aliases:\s*\[([^\]]*)\]", re.MULTILINE)
 
 
 def find_recipe(name: str, search: Sequence[Path] = (), *, builtin: bool = True) -> Recipe:
@@ -79,7 +79,9 @@ def _in_folder(name: str, folder: Path) -> Recipe | None:
     found = [read_recipe(file) for file in files]
     # Its own names before those of checkpoints: a checkpoint may have a recipe of its own beside its family's.
     own = [recipe for recipe in found if wanted in {known.casefold() for known in recipe.own_names}]
-    return next((_meant(recipe, wanted) for recipe in (*own, *found)), None)
+    if own:
+        return _meant(own[0], wanted)
+    return next((meant for meant in (_meant(recipe, wanted) for recipe in found) if meant.checkpoint), None)
 
 
 def _meant(recipe: Recipe, name: str) -> Recipe:

@@ -124,7 +124,10 @@ def placements(value: Any, path: Key) -> Iterator[tuple[Any, Key]]:
 
 def below(folder: Path, path: Path) -> Path:
     """A path of the fleet file as an absolute one: relative ones start at the file's folder."""
-    return folder / path.expanduser() if str(path).startswith("~") else folder / path
+    try:
+        return folder / path.expanduser()
+    except RuntimeError:  # ~somebody who has no home here: whoever opens the path says that it is not there
+        return folder / path
 
 
 def _written_hosts(document: Document, value: Any) -> Iterator[tuple[str, Any, Key]]:

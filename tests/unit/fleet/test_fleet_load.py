@@ -94,6 +94,16 @@ def test_paths_start_at_the_files_folder(tmp_path: Path, monkeypatch: pytest.Mon
     assert fleet.recipes == (tmp_path / "more",)
 
 
+def test_a_home_that_is_not_there_is_a_path_like_others(tmp_path: Path) -> None:
+    fleet = load(tmp_path, "ssh: {config: ~nobody-at-all/config}\nhosts: [a]\n" + SERVERS)
+    assert fleet.ssh.config == tmp_path / "~nobody-at-all/config"
+
+
+def test_an_anchor_may_be_used_again(tmp_path: Path) -> None:
+    fleet = load(tmp_path, "hosts:\n  a: &x {user: one}\n  b: &x {user: two}\n  c: *x\n" + SERVERS)
+    assert [host.user for host in fleet.hosts] == ["one", "two", "two"]
+
+
 @pytest.mark.parametrize(
     ("written", "read"),
     [
