@@ -97,6 +97,8 @@ def up(request: LabRequest, report: Report) -> LabStatus:
         (state / _FLEET_RECORD).write_text(str(request.fleet_file.absolute()))
         network = ensure_network()
         missing = _settle(wanted, network, say)
+        there = {host.name: host.address for host in current_hosts()}
+        keys.write_ssh_files(state, there | {host.name: str(address) for host, address in missing.items()})
         registry = ensure_registry(state, cache, source, str(network.gateway), say)
         archs: frozenset[Arch] = frozenset(host.arch for host in wanted)
         with ThreadPoolExecutor(max_workers=2 * len(archs)) as pool:
@@ -108,7 +110,6 @@ def up(request: LabRequest, report: Report) -> LabStatus:
             for done in ready:
                 done.result()
         hosts = current_hosts()
-        keys.write_ssh_files(state, {host.name: host.address for host in hosts})
         wait_for_ssh(state, hosts, say)
         _check_mirror(state, hosts[0], source)
         text = fleet_text([host.name for host in hosts], str(network.gateway), wants)
