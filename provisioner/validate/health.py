@@ -82,7 +82,7 @@ def hopeless(state: UnitState, first_restarts: int) -> str:
         return f"the unit is stopped (Result={state.result})"
     restarted = state.restarts - first_restarts
     if restarted > RESTARTS_ALLOWED:
-        return f"the server died and was started again {restarted} times (Result={state.result})"
+        return f"the server died and was started again {restarted} times"
     return ""
 
 
