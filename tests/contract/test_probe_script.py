@@ -1,0 +1,270 @@
+"""The host-side part, run as a host runs it, with stand-ins for the programs that it asks."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import socket
+import socketserver
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.hosts import probe_script
+from provisioner.hosts.parse import parse_answer, parse_facts
+from provisioner.hosts.probe import LAUNCH, ProbeRequest, script
+from provisioner.hosts.transport import Result
+from provisioner.plan.facts import Facts
+
+RECORDED = Path(__file__).parents[1] / "recorded" / "gpu"
+
+
+class Machine:
+    """This machine, with programs and a Docker engine of our own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "docker.sock"
+        self.programs = folder / "bin"
+        self.programs.mkdir()
+
+    def program(self, name: str, text: str) -> None:
+        path = self.programs / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+    def look(self, **request: Any) -> Facts:
+        text = script(ProbeRequest(**request)).replace(probe_script.DOCKER_SOCKET, str(self.socket))
+        done = subprocess.run(  # noqa: S602  # by a shell, as at a login
+            # Straight to python3: sudo of this machine would not pass our PATH on.
+            LAUNCH.replace("sudo -n", "false"),
+            shell=True,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "PATH": f"{self.programs}:{os.environ['PATH']}"},
+        )
+        return parse_facts("gpu-01", parse_answer("gpu-01", Result(done.returncode, done.stdout, done.stderr)))
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+class EngineHandler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    answers: dict[str, tuple[int, Any]] = {}  # noqa: RUF012  # each test sets its own
+
+    def do_GET(self) -> None:
+        place = self.path.partition("?")[0]
+        status, answer = self.answers.get(place, (404, {"message": f"no {place}"}))
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def log_message(self, *_args: Any) -> None:
+        return None
+
+
+@pytest.fixture
+def engine(machine: Machine) -> Iterator[dict[str, tuple[int, Any]]]:
+    """Answers of a Docker engine by path; an engine with one container of ours to begin with."""
+    running = "c" * 64
+    info = {
+        "ServerVersion": "28.3.0",
+        "Driver": "overlay2",
+        "DockerRootDir": "/",
+        "Runtimes": {"runc": {}, "nvidia": {}},
+    }
+    info["HttpProxy"] = "http://user:secret@proxy"
+    seen = {
+        "Id": running,
+        "Name": "/vllm-a",
+        "Image": "sha256:1",
+        "Args": ["serve", "m"],
+        "Config": {"Image": "vllm/vllm-openai:v0.12.0", "Env": ["HF_TOKEN=secret"]},
+        "State": {"Running": True, "StartedAt": "2026-01-01T00:00:00Z"},
+    }
+    image = {"Id": "sha256:1", "RepoTags": ["vllm/vllm-openai:v0.12.0"], "RepoDigests": None, "Labels": {"a": "b"}}
+    EngineHandler.answers = {
+        "/info": (200, info),
+        "/containers/json": (200, [{"Id": running}, {"Id": "gone"}]),
+        f"/containers/{running}/json": (200, seen),
+        "/images/json": (200, [image]),
+        "/images/vllm/vllm-openai:v0.12.0/json": (
+            200,
+            {**image, "Architecture": "amd64", "Config": {"Labels": {"a": "b"}}},
+        ),
+    }
+    with UnixServer(str(machine.socket), EngineHandler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield EngineHandler.answers
+        server.shutdown()
+        thread.join(timeout=5)
+
+
+def test_engine(machine: Machine, engine: dict[str, tuple[int, Any]]) -> None:
+    facts = machine.look(images=("vllm/vllm-openai:v0.12.0", "not/there:1"))
+    assert (facts.docker.version, facts.docker.storage_driver, facts.docker.error) == ("28.3.0", "overlay2", "")
+    (container,) = facts.containers  # the other one went while we looked
+    assert (container.name, container.argv, container.running) == ("vllm-a", ("serve", "m"), True)
+    (image,) = facts.images
+    assert (image.tags, image.labels, image.architecture) == (("vllm/vllm-openai:v0.12.0",), {"a": "b"}, "amd64")
+    assert facts.gpu_runtime
+    assert facts.disk_free_mib["/"] > 0
+    assert "secret" not in facts.model_dump_json()
+
+
+def test_secrets_of_the_engine_stay_on_the_host(machine: Machine, engine: dict[str, tuple[int, Any]]) -> None:
+    text = script(ProbeRequest()).replace(probe_script.DOCKER_SOCKET, str(machine.socket))
+    done = subprocess.run(["python3", "-"], input=text, capture_output=True, text=True, timeout=60, check=True)
+    assert "vllm-a" in done.stdout
+    assert "secret" not in done.stdout
+
+
+def test_engine_that_answers_with_an_error(machine: Machine, engine: dict[str, tuple[int, Any]]) -> None:
+    engine["/info"] = (500, {"message": "driver failed"})
+    facts = machine.look()
+    assert facts.docker.version is None
+    assert facts.docker.error == f"{machine.socket}: HTTP 500: driver failed"
+
+
+def test_image_that_cannot_be_inspected(machine: Machine, engine: dict[str, tuple[int, Any]]) -> None:
+    engine["/images/bad:1/json"] = (500, {"message": "layer lost"})
+    assert machine.look(images=("bad:1",)).notes == ("image bad:1: layer lost",)
+
+
+def test_engine_that_hangs(machine: Machine) -> None:
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(machine.socket))
+        mute.listen()
+        start = time.monotonic()
+        facts = machine.look(docker_timeout_s=1)
+    assert time.monotonic() - start < 5
+    assert facts.docker.error == f"{machine.socket}: timed out"
+
+
+def test_no_engine(machine: Machine) -> None:
+    machine.program("docker", "echo 'Docker version 20.10.24+dfsg1, build 297e128'")
+    facts = machine.look()
+    assert facts.docker.error == f"{machine.socket}: No such file or directory"
+    assert facts.docker.client_version == "20.10.24+dfsg1"
+
+
+def test_nvidia_smi_that_hangs(machine: Machine) -> None:
+    machine.program("nvidia-smi", "sleep 60")
+    start = time.monotonic()
+    facts = machine.look(gpu_timeout_s=1)
+    assert time.monotonic() - start < 5
+    assert facts.gpu_error == "nvidia-smi --format=csv,noheader,nounits did not end within 1 s"
+
+
+def test_driver_too_old_for_compute_cap(machine: Machine) -> None:
+    machine.program(
+        "nvidia-smi",
+        'case "$*" in *compute_cap*) echo \'Field "compute_cap" is not a valid field to query.\'; exit 2;; '
+        "*--query-gpu=*) echo '0, Tesla V100, 16160, 0, 470.57.02';; "
+        "*) echo '| NVIDIA-SMI 470.57.02    Driver Version: 470.57.02    CUDA Version: 11.4     |';; esac",
+    )
+    facts = machine.look()
+    assert [(gpu.name, gpu.memory_mib, gpu.compute_capability) for gpu in facts.gpus] == [("Tesla V100", 16160, None)]
+    assert (facts.driver_version, facts.cuda_version, facts.gpu_error) == ("470.57.02", "11.4", "")
+
+
+def test_driver_that_does_not_answer(machine: Machine) -> None:
+    machine.program("nvidia-smi", "echo 'NVIDIA-SMI has failed because of X.'; exit 9")
+    assert machine.look().gpu_error == "NVIDIA-SMI has failed because of X."
+
+
+@pytest.mark.parametrize("kind", ["h100", "h200"])
+def test_gpus_of_a_recorded_machine(machine: Machine, kind: str) -> None:
+    answer = json.loads((RECORDED / kind / "probe.json").read_text())
+    for name, section in (("list", answer["gpu_list"]["csv"]), ("table", answer["gpu_summary"])):
+        (machine.folder / name).write_text(section["out"])
+    machine.program(
+        "nvidia-smi", f'case "$*" in *query-gpu*) cat {machine.folder}/list;; *) cat {machine.folder}/table;; esac'
+    )
+    facts = machine.look()
+    recorded = parse_facts("gpu-01", answer)
+    assert (facts.gpus, facts.driver_version, facts.cuda_version) == (recorded.gpus, "580.159.04", "13.0")
+
+
+def test_files(machine: Machine) -> None:
+    public, secret = machine.folder / "public", machine.folder / "secret"
+    public.write_text("é\n")
+    public.chmod(0o644)
+    secret.write_text("KEY=planted\n")
+    secret.chmod(0o600)
+    facts = machine.look(
+        files=(str(public), str(secret), str(machine.folder), str(machine.folder / "none"), str(public / "below")),
+        public_files=(str(public),),
+    )
+    assert [(file.path, file.content, file.mode) for file in facts.files] == [
+        (str(public), "é\n", "0644"),
+        (str(secret), None, "0600"),
+    ]
+    assert facts.notes == (f"{machine.folder}: not a regular file",)
+    assert "planted" not in facts.model_dump_json()
+
+
+def test_finished_downloads(machine: Machine) -> None:
+    cache = machine.folder / "cache [1]"
+    (cache / ".provision").mkdir(parents=True)
+    (cache / ".provision" / "a--b.json").write_text('{"repo": "a/b", "revision": "main", "commit": "c0ffee"}')
+    assert machine.look(cache_dir=str(cache)).weights == {"a/b": "c0ffee"}
+
+
+def test_port_and_health(machine: Machine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as mute:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        port, quiet = server.getsockname()[1], mute.getsockname()[1]
+        facts = machine.look(ports=(port,), health=((port, "0.0.0.0"), (quiet, "127.0.0.1")))
+        thread.join(timeout=5)
+    (seen,) = facts.ports
+    assert (seen.port, seen.address) == (port, "127.0.0.1")
+    assert seen.process
+    assert facts.health == {port: 503, quiet: 0}
+
+
+def test_disk_of_a_path_that_is_not_there_yet(machine: Machine) -> None:
+    path = str(machine.folder / "not" / "yet")
+    assert machine.look(disk_paths=(path,)).disk_free_mib[path] > 0
+
+
+def test_no_python3(machine: Machine) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", LAUNCH],
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": str(machine.programs)},
+    )
+    assert (done.returncode, done.stderr) == (127, "python3: not found\n")
