@@ -3,6 +3,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import json
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
 DOCUMENTATION = r"""
 module: model_weights_download
 short_description: Download a model repository, or one file of it, in a one-off container
@@ -39,28 +52,15 @@ complete: {description: Whether it was there already., type: bool, returned: alw
 commit: {description: Commit that the revision stands for., type: str, returned: when known}
 """
 
-import fcntl
-import hashlib
-import json
-import os
-import re
-import shutil
-import signal
-import subprocess
-import tempfile
-import time
-
-from ansible.module_utils.basic import AnsibleModule
-
 CONTAINER_HOME = "/root/.cache/huggingface"
-CONTAINER_TOKEN = "/run/hf-token"
+MOUNTED_AT = "/run/hf-token"
 LAST_LINES = 15
 
 # What the hub's client prints → what the operator can do. First match wins; nothing of it gets better by trying again.
 FINAL = (
     (
         r"GatedRepo|gated repo|awaiting a review|Access to model .* is restricted",
-        "{repo} is gated: {token_state}. Accept its licence on the hub with the account of the token and give that token.",
+        "{repo} is gated: {token_state}. Accept its licence on the hub with the token's account and give that token.",
     ),
     (
         r"RevisionNotFound|Revision Not Found|Invalid rev id",
@@ -68,10 +68,17 @@ FINAL = (
     ),
     (
         r"RepositoryNotFound|Repository Not Found|RepoNotFound",
-        "there is no repository {repo} for this host: check the name; if it is private, a token is needed ({token_state}).",
+        "there is no repository {repo} for this host: check the name; a private one needs a token ({token_state}).",
     ),
-    (r"EntryNotFound|Entry Not Found", "{repo} has no file {file!r} at {revision!r}: check the name of the plugin."),
-    (r"\b401\b|Unauthorized|Invalid user token|Invalid credentials", "the hub refuses the token ({token_state}): give a valid one."),
+    # LocalEntryNotFound is what the client makes of a network that does not answer
+    (
+        r"(?<!Local)EntryNotFound|Entry Not Found",
+        "{repo} has no file {file!r} at {revision!r}: check the name of the plugin.",
+    ),
+    (
+        r"\b401\b|Unauthorized|Invalid user token|Invalid credentials",
+        "the hub refuses this host ({token_state}): give a valid token.",
+    ),
     (r"\b403\b|Forbidden", "the hub refuses access to {repo} ({token_state})."),
     (r"No space left on device", "the disk that holds {cache_dir} is full: free some and run again."),
     (r"No such image|Unable to find image", "the image {image} is not on the host: run the role vllm_image first."),
@@ -83,46 +90,43 @@ FINAL = (
 NETWORK_HINT = "the download failed {attempts} times: check that the host reaches {endpoint}."
 
 
-class Interrupted(Exception):
+class InterruptedDownloadError(Exception):
     """A signal asked us to end: containers and files are cleaned up first."""
 
 
 def markers(params):
     """(path of the marker, path whose existence it vouches for or None) of what is asked for."""
     if params["file"]:
-        name = os.path.basename(params["file"])
-        return os.path.join(params["plugin_dir"], ".provision", name + ".json"), os.path.join(params["plugin_dir"], name)
-    name = params["repo"].replace("/", "--")
-    return os.path.join(params["cache_dir"], ".provision", name + ".json"), None
+        plugins, name = Path(params["plugin_dir"]), Path(params["file"]).name
+        return plugins / ".provision" / f"{name}.json", plugins / name
+    return Path(params["cache_dir"]) / ".provision" / (params["repo"].replace("/", "--") + ".json"), None
 
 
 def repo_dir(cache_dir, repo):
     """Directory of a model repository in the hub client's cache."""
-    return os.path.join(cache_dir, "hub", "models--" + repo.replace("/", "--"))
+    return Path(cache_dir) / "hub" / ("models--" + repo.replace("/", "--"))
 
 
 def completed(params):
     """The marker's content if what it says is still true, else None."""
     marker, placed = markers(params)
     try:
-        with open(marker, encoding="utf-8") as stream:
-            found = json.load(stream)
+        found = json.loads(marker.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
     if found.get("repo") != params["repo"] or found.get("revision") != params["revision"]:
         return None
     if placed is None:
-        snapshot = os.path.join(repo_dir(params["cache_dir"], params["repo"]), "snapshots", found.get("commit") or "-")
-        return found if os.path.isdir(snapshot) else None
-    if found.get("file") != params["file"] or not os.path.isfile(placed):
+        snapshot = repo_dir(params["cache_dir"], params["repo"]) / "snapshots" / (found.get("commit") or "-")
+        return found if snapshot.is_dir() else None
+    if found.get("file") != params["file"] or not placed.is_file():
         return None
     return found if found.get("sha256") == sha256(placed) else None
 
 
 def sha256(path):
     """Hash of a small file."""
-    with open(path, "rb") as stream:
-        return hashlib.sha256(stream.read()).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def docker_argv(params, name, download_dir):
@@ -136,7 +140,7 @@ def docker_argv(params, name, download_dir):
     if params["endpoint"]:
         argv += ["-e", f"HF_ENDPOINT={params['endpoint']}"]
     if params["token_file"]:
-        argv += ["-v", f"{params['token_file']}:{CONTAINER_TOKEN}:ro", "-e", f"HF_TOKEN_PATH={CONTAINER_TOKEN}"]
+        argv += ["-v", f"{params['token_file']}:{MOUNTED_AT}:ro", "-e", f"HF_TOKEN_PATH={MOUNTED_AT}"]
     if download_dir:
         argv += ["-v", f"{download_dir}:/download"]
     argv += [params["image"], "download", params["repo"]]
@@ -166,8 +170,7 @@ def resolved_commit(output, params):
     if re.fullmatch(r"[0-9a-f]{40}", params["revision"]):
         return params["revision"]
     try:
-        with open(os.path.join(repo_dir(params["cache_dir"], params["repo"]), "refs", params["revision"])) as stream:
-            return stream.read().strip()
+        return (repo_dir(params["cache_dir"], params["repo"]) / "refs" / params["revision"]).read_text().strip()
     except OSError:
         return ""
 
@@ -179,8 +182,8 @@ def tail(text):
 
 def take_lock(path, timeout_s):
     """Open file that holds the lock, or None when someone else kept it for `timeout_s`."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    stream = open(path, "a")  # noqa: SIM115 - closing it gives the lock back
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    stream = path.open("a")
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -195,28 +198,26 @@ def take_lock(path, timeout_s):
 
 def remove_orphans(cache_dir, repo):
     """Delete what killed downloads left: the client starts such files again from zero under other names."""
-    blobs = os.path.join(repo_dir(cache_dir, repo), "blobs")
-    for name in os.listdir(blobs) if os.path.isdir(blobs) else []:
-        if name.endswith(".incomplete"):
-            os.unlink(os.path.join(blobs, name))
+    for path in (repo_dir(cache_dir, repo) / "blobs").glob("*.incomplete"):
+        path.unlink()
 
 
 def write_marker(path, content):
-    """Replace the marker in one step: a half-written one would be read as "not there" at best."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    temporary = path + ".new"
-    with open(temporary, "w", encoding="utf-8") as stream:
-        json.dump(content, stream, sort_keys=True)
-        stream.write("\n")
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
+    """Replace the marker in one step, so that nobody reads half of it."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(json.dumps(content, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.chmod(0o644)
+    temporary.replace(path)
 
 
 def run_container(argv, name, timeout_s):
     """(exit code or None after a timeout, output). No container of that name is left, whatever happens."""
     # An earlier run that lost its connection may have left one, which still writes.
     remove_container(name)
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
         output, _ = process.communicate(timeout=timeout_s)
         return process.returncode, output
@@ -224,7 +225,7 @@ def run_container(argv, name, timeout_s):
         remove_container(name)
         output, _ = process.communicate()
         return None, output
-    except Interrupted:
+    except InterruptedDownloadError:
         remove_container(name)
         raise
 
@@ -235,7 +236,7 @@ def remove_container(name):
 
 
 def download(module, params):
-    """Try until it works, cannot work, or has failed often enough. Returns the output of the good attempt and its directory."""
+    """Try until it works, cannot work, or has failed often enough. Returns the marker's content."""
     key = hashlib.sha256((params["repo"] + "\0" + params["file"]).encode()).hexdigest()[:12]
     name = "provision-download-" + key
     directory = tempfile.mkdtemp(prefix=".download-", dir=params["plugin_dir"]) if params["file"] else ""
@@ -266,11 +267,11 @@ def finish(module, params, output, directory):
     if placed is None:
         content["commit"] = resolved_commit(output, params)
         if not content["commit"]:
-            fail(module, params, "`hf download` ended well but told no snapshot; cannot say which commit is there.", output)
+            fail(module, params, "`hf download` ended well but named no snapshot: which commit is unknown.", output)
     else:
-        source = os.path.join(directory, params["file"])
-        os.chmod(source, 0o644)
-        os.replace(source, placed)
+        source = Path(directory) / params["file"]
+        source.chmod(0o644)
+        source.replace(placed)
         content.update(file=params["file"], sha256=sha256(placed))
     write_marker(marker, content)
     return content
@@ -279,7 +280,8 @@ def finish(module, params, output, directory):
 def fail(module, params, reason, output):
     """End with everything the operator needs."""
     what = f"{params['file']} of {params['repo']}" if params["file"] else params["repo"]
-    module.fail_json(msg=f"{what} ({params['revision']}) was not downloaded: {reason}\nLast lines of `hf`:\n{tail(output)}")
+    words = f"{reason}\nLast lines of `hf`:\n{tail(output)}"
+    module.fail_json(msg=f"{what} ({params['revision']}) was not downloaded: {words}")
 
 
 def main():
@@ -309,7 +311,7 @@ def main():
         module.exit_json(changed=True, complete=False)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
-    lock_path = os.path.join(params["cache_dir"], ".provision", "lock")
+    lock_path = Path(params["cache_dir"]) / ".provision" / "lock"
     lock = take_lock(lock_path, params["lock_timeout_s"])
     if lock is None:
         module.fail_json(
@@ -325,14 +327,14 @@ def main():
             content = download(module, params)
         except FileNotFoundError as error:
             module.fail_json(msg=f"{error.filename} is missing on the host: is Docker installed?")
-        except Interrupted:
+        except InterruptedDownloadError:
             module.fail_json(msg=f"{params['repo']}: the download was interrupted; run again.")
     module.exit_json(changed=True, complete=True, commit=content.get("commit", ""))
 
 
 def interrupt(_number, _frame):
     """Turn a signal into an exception, so that `finally` and the clean-up run."""
-    raise Interrupted
+    raise InterruptedDownloadError
 
 
 if __name__ == "__main__":

@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
 DOCUMENTATION = r"""
 module: vllm_server_facts
 short_description: Look at one vLLM server of this host
@@ -34,11 +40,6 @@ load_state: {description: The unit's LoadState., type: str, returned: always}
 active_state: {description: The unit's ActiveState., type: str, returned: always}
 port_holder: {description: Who else listens on the port; empty for nobody., type: str, returned: always}
 """
-
-import json
-import re
-
-from ansible.module_utils.basic import AnsibleModule
 
 
 def parse_unit(text):
@@ -88,8 +89,7 @@ def holder(listeners, publishers, container, container_id, cgroup_of):
 def read_cgroup(pid):
     """Text of /proc/PID/cgroup; "" for a process that is gone."""
     try:
-        with open(f"/proc/{pid}/cgroup", encoding="utf-8") as stream:
-            return stream.read()
+        return Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
     except OSError:
         return ""
 
