@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from provisioner.fleet.models import Benchmark as Settings
+from provisioner.plan import flags
+from provisioner.plan.bench import benchmark
+from provisioner.plan.model import Benchmark
+
+
+def bench(settings: Settings | None = None, **changes: Any) -> Benchmark:
+    values: dict[str, Any] = {
+        "model_id": "nvidia/Nano",
+        "served_model_name": "nvidia/Nano",
+        "connect_to": "127.0.0.1",
+        "port": 8000,
+        "trust_remote_code": True,
+        "max_num_seqs": None,
+        "max_model_len": None,
+    }
+    return benchmark(settings or Settings(), **(values | changes))
+
+
+def figures(made: Benchmark) -> dict[str, str | None]:
+    names = ("random-input-len", "random-output-len", "num-warmups", "max-concurrency", "num-prompts")
+    return {name: flags.value_of(made.argv, f"--{name}") for name in names}
+
+
+def figure(made: Benchmark, name: str) -> int:
+    return int(figures(made)[name] or -1)
+
+
+def test_the_guides_command_on_a_data_centre_gpu() -> None:
+    # fmt: off
+    assert bench().argv == (
+        "bench", "serve", "--host", "127.0.0.1", "--port", "8000", "--model", "nvidia/Nano", "--trust-remote-code",
+        "--dataset-name", "random", "--random-input-len", "1024", "--random-output-len", "1024",
+        "--num-warmups", "20", "--ignore-eos", "--max-concurrency", "1024", "--num-prompts", "2048",
+        "--ready-check-timeout-sec", "600", "--percentile-metrics", "ttft,tpot,itl,e2el",
+        "--save-result", "--result-dir", "/results", "--result-filename", "vllm_benchmark_serving_results.json",
+    )
+    # fmt: on
+    assert bench().num_prompts == 2048
+    assert bench().output_len == 1024
+    assert bench().timeout_s == 3600
+
+
+def test_the_guides_spark() -> None:
+    made = bench(max_num_seqs=8, max_model_len=262144)
+    assert figures(made) == {
+        "random-input-len": "1024",
+        "random-output-len": "1024",
+        "num-warmups": "20",
+        "max-concurrency": "8",
+        "num-prompts": "40",
+    }
+    assert made.num_prompts == 40
+
+
+def test_fewer_prompts_than_warmups() -> None:
+    assert figures(bench(max_num_seqs=1))["num-warmups"] == "5"
+
+
+@pytest.mark.parametrize(("length", "each"), [(2048, 512), (4096, 1024), (8192, 1024), (100, 25), (1, 1)])
+def test_prompt_and_answer_fit_the_servers_length(length: int, each: int) -> None:
+    made = bench(max_model_len=length)
+    assert (figure(made, "random-input-len"), figure(made, "random-output-len")) == (each, each)
+    assert made.output_len == each
+
+
+@pytest.mark.parametrize("seqs", [1, 8, 256, 1023, 1024, 4096])
+def test_no_more_streams_than_sequences_and_five_prompts_each(seqs: int) -> None:
+    made = bench(max_num_seqs=seqs)
+    assert figure(made, "max-concurrency") == min(seqs, 1024)
+    assert made.num_prompts == (2048 if seqs >= 1024 else 5 * seqs)
+
+
+def test_every_figure_can_be_set() -> None:
+    settings = Settings(
+        random_input_len=7, random_output_len=9, num_warmups=0, max_concurrency=3, num_prompts=11, timeout_s=60
+    )
+    made = bench(settings, max_num_seqs=8, max_model_len=2048)
+    assert figures(made) == {
+        "random-input-len": "7",
+        "random-output-len": "9",
+        "num-warmups": "0",
+        "max-concurrency": "3",
+        "num-prompts": "11",
+    }
+    assert (made.num_prompts, made.output_len, made.timeout_s) == (11, 9, 60)
+
+
+def test_another_served_name_and_no_remote_code() -> None:
+    made = bench(served_model_name="nano", trust_remote_code=False, connect_to="::1", port=9000)
+    assert made.argv[:10] == (
+        *("bench", "serve", "--host", "::1", "--port", "9000"),
+        *("--model", "nvidia/Nano", "--served-model-name", "nano"),
+    )
+    assert "--trust-remote-code" not in made.argv

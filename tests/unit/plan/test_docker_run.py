@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from provisioner.plan.docker_run import docker_run, gpus_value
+
+
+def test_the_whole_command() -> None:
+    argv = docker_run(
+        container="vllm-nemotron",
+        image="vllm/vllm-openai:v0.12.0",
+        gpus='"device=0,1"',
+        cache_dir="/data/hf",
+        plugin_dir="/var/lib/vllm/plugins",
+        plugins=["nano_v3_reasoning_parser.py"],
+        env={"VLLM_LOGGING_LEVEL": "DEBUG"},
+        secret_path="/etc/vllm/nemotron.env",
+        argv=["org/model", "--port", "8000"],
+    )
+    # fmt: off
+    assert argv == (
+        "/usr/bin/docker", "run", "--rm", "--name", "vllm-nemotron", "--network", "host", "--ipc", "host",
+        "--gpus", '"device=0,1"', "--volume", "/data/hf:/root/.cache/huggingface",
+        "--volume", "/var/lib/vllm/plugins/nano_v3_reasoning_parser.py:/vllm-workspace/nano_v3_reasoning_parser.py:ro",
+        "--workdir", "/vllm-workspace",
+        "--env", "HF_HOME=/root/.cache/huggingface", "--env", "HF_HUB_OFFLINE=1",
+        "--env", "VLLM_LOGGING_LEVEL=DEBUG", "--env-file", "/etc/vllm/nemotron.env",
+        "--entrypoint", "vllm", "vllm/vllm-openai:v0.12.0", "serve", "org/model", "--port", "8000",
+    )
+    # fmt: on
+
+
+def test_nothing_that_is_not_needed() -> None:
+    argv = docker_run(
+        container="c",
+        image="i",
+        gpus="all",
+        cache_dir="/c",
+        plugin_dir="/p",
+        plugins=[],
+        env={"HF_HUB_OFFLINE": "0"},
+        secret_path=None,
+        argv=["m"],
+    )
+    assert "--workdir" not in argv
+    assert "--env-file" not in argv
+    assert [argv[i + 1] for i, word in enumerate(argv) if word == "--env"] == [
+        "HF_HOME=/root/.cache/huggingface",
+        "HF_HUB_OFFLINE=0",
+    ]
+    assert not any("TOKEN" in word for word in argv)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "value"),
+    [("all", "all"), (1, '"device=0"'), (2, '"device=0,1"'), ((3,), '"device=3"'), ((2, 0), '"device=2,0"')],
+)
+def test_gpus_value(gpus: str | int | tuple[int, ...], value: str) -> None:
+    assert gpus_value(gpus) == value

@@ -1,0 +1,115 @@
+"""What the plan emits is what the roles take: names, types, required keys and choices of their argument_specs."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from builders import facts, fleet, plan, server, spark
+
+from provisioner import assets
+from provisioner.fleet.models import Build, Docker, Hub, Image
+from provisioner.plan.model import HostPlan
+from provisioner.plan.variables import Expression, role_variables, secret, server_element
+
+BUILD = Build(git="https://git.lan/vllm", ref="v0.13.0", dockerfile="docker/Dockerfile", target="vllm-openai")
+EVERYTHING = fleet(
+    server("a", gpus=(0,), api_key="env:API_KEY", env={"X": "1"}, features=("reasoning",)),
+    server("b", gpus=(1,), port=8001, image={"default": Image(build=BUILD)}),
+    docker=Docker(source="docker.com", registry_mirrors=("http://m",), insecure_registries=("m:5000",)),
+    hub=Hub(endpoint="http://hub.lan", token="file:/run/token"),
+)
+PLANS = {
+    "three lines": plan(),
+    "spark": plan(fleet(hosts=("spark-01",)), spark()),
+    "everything": plan(EVERYTHING, facts(gpus=("NVIDIA H200", "NVIDIA H200"))),
+}
+
+
+@cache
+def specs() -> dict[str, dict[str, Any]]:
+    """Role → options of its main entry point."""
+    found = {}
+    for path in sorted((assets.ansible_dir() / "roles").glob("*/meta/argument_specs.yml")):
+        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found[path.parent.parent.name] = spec["argument_specs"]["main"]["options"]
+    return found
+
+
+def subset(wanted: Any, given: Any) -> bool:
+    """Whether `given` holds all of `wanted`: validation adds defaults and must convert nothing."""
+    if isinstance(wanted, dict):
+        return isinstance(given, dict) and all(subset(value, given.get(key)) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(given, list) and len(wanted) == len(given) and all(map(subset, wanted, given))
+    return bool(given == wanted) and isinstance(given, type(wanted) if not isinstance(wanted, Expression) else str)
+
+
+@pytest.mark.parametrize("the_plan", PLANS.values(), ids=PLANS)
+@pytest.mark.parametrize("role", specs())
+def test_the_roles_take_what_the_plan_emits(the_plan: HostPlan, role: str) -> None:
+    mine = {name: value for name, value in role_variables(the_plan).items() if name.startswith(f"{role}_")}
+    assert mine
+    result = ArgumentSpecValidator(specs()[role]).validate(mine)
+    assert result.error_messages == []
+    assert subset(mine, result.validated_parameters)
+
+
+@pytest.mark.parametrize("the_plan", PLANS.values(), ids=PLANS)
+def test_every_variable_belongs_to_a_role(the_plan: HostPlan) -> None:
+    known = {name for options in specs().values() for name in options}
+    assert set(role_variables(the_plan)) <= known
+
+
+def test_the_specs_would_refuse_what_does_not_fit() -> None:
+    wrong = role_variables(PLANS["three lines"]) | {"docker_engine_source": "snap", "docker_engine_config": "x"}
+    mine = {name: value for name, value in wrong.items() if name.startswith("docker_engine_")}
+    assert len(ArgumentSpecValidator(specs()["docker_engine"]).validate(mine).error_messages) == 2
+
+
+def test_secrets_are_expressions_and_nothing_else_is() -> None:
+    found = role_variables(PLANS["everything"])
+    assert found["model_weights_token"] == secret("file:/run/token")
+    assert found["vllm_server_secrets"] == {
+        "a": {"VLLM_API_KEY": secret("env:API_KEY"), "OPENAI_API_KEY": secret("env:API_KEY")}
+    }
+    rest = {name: value for name, value in found.items() if name not in ("model_weights_token", "vllm_server_secrets")}
+    assert not any(isinstance(value, Expression) for value in leaves(rest))
+
+
+def test_a_reference_is_quoted_for_jinja() -> None:
+    assert secret(r"command:echo 'a\b'") == r"{{ provision_secrets['command:echo \'a\\b\''] }}"
+
+
+def test_a_server_element_as_text() -> None:
+    assert server_element(
+        name="nemotron",
+        unit="vllm-nemotron.service",
+        container="vllm-nemotron",
+        model_id="org/model",
+        docker_argv=["/usr/bin/docker", "run", "a b"],
+        secret_path=None,
+        image="i:1",
+        port=8000,
+    ) == {
+        "name": "nemotron",
+        "unit": "vllm-nemotron.service",
+        "container": "vllm-nemotron",
+        "description": "vLLM server nemotron (org/model)",
+        "exec_start": '/usr/bin/docker run "a b"',
+        "stop_timeout_s": 30,
+        "secret_path": "",
+        "image": "i:1",
+        "port": 8000,
+    }
+
+
+def leaves(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [leaf for entry in value.values() for leaf in leaves(entry)]
+    if isinstance(value, list):
+        return [leaf for entry in value for leaf in leaves(entry)]
+    return [value]
