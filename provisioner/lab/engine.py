@@ -68,13 +68,13 @@ def is_ours(state: Path) -> bool:
 
 def was_ours(state: Path) -> bool:
     """Whether the lab once started an engine and has not stopped it since (it may have died)."""
-    return SERVICE in services.names(state)
+    return traces.noted(state)
 
 
-def stop_engine(state: Path, report: Report) -> None:
-    """Stop the engine if the lab started it."""
+def stop_engine(state: Path, cache: Path, report: Report) -> None:
+    """Stop the engine if the lab started it, and undo what it did to the machine."""
     stopped = services.stop(state, SERVICE, timeout=60)
-    traces.undo(state)
+    traces.undo(state, _roots(state, cache))
     if stopped:
         report("docker engine: stopped (it was the lab's own)")
 
@@ -132,13 +132,16 @@ def _start(state: Path, cache: Path, report: Report) -> str:
     if address and not address.startswith("unix://"):
         raise LabError(f"no Docker engine answers at DOCKER_HOST={address}", hint="unset DOCKER_HOST or start it")
     report("docker engine: none answers, starting our own")
+    first = not traces.noted(state)
     traces.note(state)
+    (state / "docker.pid").unlink(missing_ok=True)  # of one that died: its number may belong to another by now
+    data, work = _roots(state, cache)
     argv = [
         "dockerd",
         "--log-level=warn",
         f"--host={address or 'unix:///var/run/docker.sock'}",
-        f"--data-root={cache / 'docker'}",
-        f"--exec-root={state / 'docker-exec'}",
+        f"--data-root={data}",
+        f"--exec-root={work}",
         f"--pidfile={state / 'docker.pid'}",
     ]
     services.start(state, SERVICE, argv, env={**os.environ, "PATH": _path()})
@@ -147,9 +150,16 @@ def _start(state: Path, cache: Path, report: Report) -> str:
     if version is None:
         what = "did not answer within 60 s" if services.is_running(state, SERVICE) else "ended"
         words = services.last_words(state, SERVICE)
-        stop_engine(state, report)
+        services.stop(state, SERVICE)
+        if first:  # else there are hosts of ours in it, for `down` to remove once it starts
+            traces.undo(state, _roots(state, cache))
         raise LabError(f"dockerd {what}{words}", hint=f"log: {services.log_file(state, SERVICE)}")
     return version
+
+
+def _roots(state: Path, cache: Path) -> tuple[Path, Path]:
+    """Where our dockerd keeps its data and where it works."""
+    return cache / "docker", state / "docker-exec"
 
 
 def _systemd() -> bool:

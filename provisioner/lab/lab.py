@@ -163,7 +163,7 @@ def down(report: Report) -> None:
                 say(f"{name}: stopped")
         if binfmt.unregister_arm64(state):
             say("binfmt: arm64 registration removed")
-        engine.stop_engine(state, say)
+        engine.stop_engine(state, cache_dir(), say)
         if (state / _FLEET_RECORD).exists():
             remove_fleet(Path((state / _FLEET_RECORD).read_text()))
         shutil.rmtree(state)

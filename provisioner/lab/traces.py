@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from provisioner.lab.process import run, succeeds
 
+_RECORD = "before-engine.json"
 _BRIDGE = "docker0"
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 _ETC = Path("/etc/docker")
@@ -19,7 +21,7 @@ _TABLES = (("iptables-save", "iptables-restore"), ("ip6tables-save", "ip6tables-
 
 def note(state: Path) -> None:
     """Remember how the machine is before our engine starts; the first note stands until it is undone."""
-    record = state / "before-engine.json"
+    record = state / _RECORD
     if record.exists():
         return
     before = {
@@ -33,12 +35,22 @@ def note(state: Path) -> None:
     record.write_text(json.dumps(before))
 
 
-def undo(state: Path) -> None:
-    """Take away what was not there before. Does nothing without a note."""
-    record = state / "before-engine.json"
+def noted(state: Path) -> bool:
+    """Whether an engine of ours was started and what it left is not undone yet."""
+    return (state / _RECORD).exists()
+
+
+def undo(state: Path, roots: Sequence[Path]) -> None:
+    """Take away what was not there before, of the engine that kept its data in the folders `roots`.
+
+    Does nothing without a note.
+    """
+    record = state / _RECORD
     if not record.exists():
         return
     before = json.loads(record.read_text())
+    for place in mounts_below(Path("/proc/self/mountinfo").read_text(), roots):
+        run(["umount", place], timeout=20, what=f"unmounting {place}")  # left by a dockerd that died
     if not before["bridge"] and _has_bridge():
         run(["ip", "link", "delete", _BRIDGE], timeout=20, what=f"removing {_BRIDGE}")
     if not before["chains"]:
@@ -60,6 +72,12 @@ def without_docker(rules: str) -> str:
     """The text of iptables-save without Docker's chains and rules; everything else stays as it is."""
     kept = [line for line in rules.splitlines() if not re.search(r"\bDOCKER\b|\bDOCKER-|\bdocker0\b", line)]
     return "".join(f"{line}\n" for line in kept)
+
+
+def mounts_below(mountinfo: str, roots: Sequence[Path]) -> list[str]:
+    """Mount points at or below `roots`, the last mounted first; one that is mounted twice comes twice."""
+    places = [line.split()[4].replace(r"\040", " ") for line in mountinfo.splitlines()]
+    return [place for place in reversed(places) if any(Path(place).is_relative_to(root) for root in roots)]
 
 
 def _restore_without_docker(save: str, restore: str) -> None:

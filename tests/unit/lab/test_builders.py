@@ -17,7 +17,7 @@ from provisioner.lab.machine import Mirror, debian_url
 from provisioner.lab.network import LabNetwork, free_addresses, free_subnet
 from provisioner.lab.registry import config_text
 from provisioner.lab.rootfs import build_argv, rootfs_file
-from provisioner.lab.traces import without_docker
+from provisioner.lab.traces import mounts_below, without_docker
 
 MIRROR = Mirror(url="http://mirror.test/debian", keyring=Path("/k.gpg"), proxy=None, aptopts=())
 EVERYTHING = (1 << 38) - 1
@@ -136,3 +136,11 @@ def test_only_dockers_firewall_rules_go() -> None:
     assert without_docker(rules) == (
         "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n-A INPUT -p tcp --dport 22 -j ACCEPT\nCOMMIT\n"
     )
+
+
+def test_left_over_mounts_come_last_first() -> None:
+    lines = [
+        f"{index} 1 0:1 / {place} rw - ext4 x rw"
+        for index, place in enumerate(["/", "/c/d", "/c/d/m", "/c/d", "/c/dd"])
+    ]
+    assert mounts_below("\n".join(lines), [Path("/c/d")]) == ["/c/d", "/c/d/m", "/c/d"]
