@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from provisioner.lab.context import Engine
+from provisioner.lab.source import TAG as SIM_TAG
+from provisioner.lab.vllm_cpu import TAG as VLLM_TAG
 
-VLLM_TAG, SIM_TAG = "v0.32.0", "v0.12.0"
 _TEMPLATE = """\
 # Written by `provision lab up`. Simulated GPUs; the engine of an image is in its label.
 name: lab

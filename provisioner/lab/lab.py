@@ -36,7 +36,7 @@ from provisioner.lab.rootfs import ensure_rootfs
 
 ENGINE_VARIABLE = "PROVISION_LAB_ENGINE"
 DEFAULT_FLEET = Path("inventories/lab/fleet.yaml")
-_FLEET_RECORD = "fleet-file"
+_FLEET_RECORD = "fleet-files"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def up(request: LabRequest, report: Report) -> LabStatus:
         make_private(state)
         source = mirror()
         engine.ensure_engine(state, cache, say)
-        (state / _FLEET_RECORD).write_text(str(request.fleet_file.absolute()))
+        _remember_fleet(state, request.fleet_file.absolute())
         network = ensure_network()
         missing = _settle(wanted, network, say)
         there = {host.name: host.address for host in current_hosts()}
@@ -123,7 +123,7 @@ def status() -> LabStatus:
     state = state_dir()
     version = engine.engine_version()
     known = version is not None and docker.exists("network", NETWORK)
-    record = state / _FLEET_RECORD
+    fleets = _fleet_files(state)
     config = keys.ssh_config_file(state)
     return LabStatus(
         docker_version=version,
@@ -137,7 +137,7 @@ def status() -> LabStatus:
         state=state,
         cache=cache_dir(),
         ssh_config=config if config.exists() else None,
-        fleet_file=Path(record.read_text()) if record.exists() else None,
+        fleet_file=fleets[-1] if fleets else None,
     )
 
 
@@ -164,8 +164,8 @@ def down(report: Report) -> None:
         if binfmt.unregister_arm64(state):
             say("binfmt: arm64 registration removed")
         engine.stop_engine(state, cache_dir(), say)
-        if (state / _FLEET_RECORD).exists():
-            remove_fleet(Path((state / _FLEET_RECORD).read_text()))
+        for file in _fleet_files(state):
+            remove_fleet(file)
         shutil.rmtree(state)
     say(f"down; caches stay in {cache_dir()}")
 
@@ -212,6 +212,17 @@ def _hosts(
     helpers = emulation.helpers_tar(cache, source) if images.is_emulated(arch) else None
     image = images.ensure_host_image(base.result(), arch, helpers, say)
     start_hosts(state, {host: missing[host] for host in missing if host.arch == arch}, {arch: image}, say)
+
+
+def _remember_fleet(state: Path, file: Path) -> None:
+    """The last one written is the last line; `down` removes them all."""
+    files = [known for known in _fleet_files(state) if known != file]
+    (state / _FLEET_RECORD).write_text("".join(f"{known}\n" for known in [*files, file]))
+
+
+def _fleet_files(state: Path) -> list[Path]:
+    record = state / _FLEET_RECORD
+    return [Path(line) for line in record.read_text().splitlines()] if record.exists() else []
 
 
 def _context(
