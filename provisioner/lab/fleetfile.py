@@ -10,6 +10,7 @@ from provisioner.lab.context import Engine
 from provisioner.lab.source import TAG as SIM_TAG
 from provisioner.lab.vllm_cpu import TAG as VLLM_TAG
 
+_FLEET_RECORD = "fleet-files"
 _TEMPLATE = """\
 # Written by `provision lab up`. Simulated GPUs; the engine of an image is in its label.
 name: lab
@@ -61,3 +62,15 @@ def remove_fleet(file: Path) -> None:
         (file.parent / name).unlink(missing_ok=True)
     if file.parent.exists() and not any(file.parent.iterdir()):
         file.parent.rmdir()
+
+
+def remember_fleet(state: Path, file: Path) -> None:
+    """The last one written is the last line; `down` removes them all."""
+    files = [known for known in fleet_files(state) if known != file]
+    (state / _FLEET_RECORD).write_text("".join(f"{known}\n" for known in [*files, file]))
+
+
+def fleet_files(state: Path) -> list[Path]:
+    """Every fleet file written since the lab is up, the latest last."""
+    record = state / _FLEET_RECORD
+    return [Path(line) for line in record.read_text().splitlines()] if record.exists() else []

@@ -9,14 +9,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from provisioner.errors import LabError, UsageError
 from provisioner.lab import binfmt, docker, emulation, engine, engines, images, keys, services, supply
 from provisioner.lab.context import Arch, Engine, EngineContext, Report
-from provisioner.lab.fleetfile import fleet_text, remove_fleet, write_fleet
+from provisioner.lab.fleetfile import fleet_files, fleet_text, remember_fleet, remove_fleet, write_fleet
 from provisioner.lab.hardware import LabHost, parse_hosts
 from provisioner.lab.hosts import (
     HostStatus,
@@ -32,49 +31,11 @@ from provisioner.lab.network import NETWORK, LabNetwork, current_network, ensure
 from provisioner.lab.paths import cache_dir, make_private, state_dir
 from provisioner.lab.process import run
 from provisioner.lab.registry import Registry, ensure_registry
+from provisioner.lab.request import LabRequest, LabStatus, ServiceStatus
 from provisioner.lab.rootfs import ensure_rootfs
 
 ENGINE_VARIABLE = "PROVISION_LAB_ENGINE"
-DEFAULT_FLEET = Path("inventories/lab/fleet.yaml")
-_FLEET_RECORD = "fleet-files"
-
-
-@dataclass(frozen=True)
-class LabRequest:
-    """What `lab up` is asked for. `engine`: "auto" (real vLLM on amd64, the sim elsewhere) or "sim" (everywhere)."""
-
-    hosts: tuple[str, ...] = ("h200:2", "gb10:1")
-    fleet_file: Path = DEFAULT_FLEET
-    engine: str = "auto"
-
-
-@dataclass(frozen=True)
-class ServiceStatus:
-    """One background process of the lab on this machine."""
-
-    name: str
-    running: bool
-    log: Path
-
-
-@dataclass(frozen=True)
-class LabStatus:
-    """The lab as it is. Without a Docker engine or a network there is nothing to tell: None, empty tuples."""
-
-    docker_version: str | None
-    docker_ours: bool
-    gateway: str | None
-    hosts: tuple[HostStatus, ...]
-    services: tuple[ServiceStatus, ...]
-    state: Path
-    cache: Path
-    ssh_config: Path | None
-    fleet_file: Path | None
-
-    @property
-    def is_up(self) -> bool:
-        """Whether there are hosts and everything that the lab started runs."""
-        return bool(self.hosts) and all(host.running for host in self.hosts) and all(x.running for x in self.services)
+__all__ = ["LabRequest", "LabStatus", "ServiceStatus", "down", "status", "up"]
 
 
 def up(request: LabRequest, report: Report) -> LabStatus:
@@ -94,7 +55,7 @@ def up(request: LabRequest, report: Report) -> LabStatus:
         make_private(state)
         source = mirror()
         engine.ensure_engine(state, cache, say)
-        _remember_fleet(state, request.fleet_file.absolute())
+        remember_fleet(state, request.fleet_file.absolute())
         network = ensure_network()
         missing = _settle(wanted, network, say)
         there = {host.name: host.address for host in current_hosts()}
@@ -123,7 +84,7 @@ def status() -> LabStatus:
     state = state_dir()
     version = engine.engine_version()
     known = version is not None and docker.exists("network", NETWORK)
-    fleets = _fleet_files(state)
+    fleets = fleet_files(state)
     config = keys.ssh_config_file(state)
     return LabStatus(
         docker_version=version,
@@ -164,7 +125,7 @@ def down(report: Report) -> None:
         if binfmt.unregister_arm64(state):
             say("binfmt: arm64 registration removed")
         engine.stop_engine(state, cache_dir(), say)
-        for file in _fleet_files(state):
+        for file in fleet_files(state):
             remove_fleet(file)
         shutil.rmtree(state)
     say(f"down; caches stay in {cache_dir()}")
@@ -212,17 +173,6 @@ def _hosts(
     helpers = emulation.helpers_tar(cache, source) if images.is_emulated(arch) else None
     image = images.ensure_host_image(base.result(), arch, helpers, say)
     start_hosts(state, {host: missing[host] for host in missing if host.arch == arch}, {arch: image}, say)
-
-
-def _remember_fleet(state: Path, file: Path) -> None:
-    """The last one written is the last line; `down` removes them all."""
-    files = [known for known in _fleet_files(state) if known != file]
-    (state / _FLEET_RECORD).write_text("".join(f"{known}\n" for known in [*files, file]))
-
-
-def _fleet_files(state: Path) -> list[Path]:
-    record = state / _FLEET_RECORD
-    return [Path(line) for line in record.read_text().splitlines()] if record.exists() else []
 
 
 def _context(
