@@ -23,6 +23,9 @@ from provisioner.hosts.known_hosts import KnownKey, check, known_keys
 if TYPE_CHECKING:
     import paramiko
 
+# Without a handler the library's background threads would print their tracebacks to stderr.
+_QUIET = logging.NullHandler()
+
 KEEPALIVE_S = 10
 DEAD_AFTER_S = 30
 """seconds without any sign of life after which a connection counts as lost"""
@@ -37,19 +40,17 @@ class Connection:
     """in the order to call them"""
 
     def close(self) -> None:
-        for closer in self.closers:
-            closer()
+        _close(self.closers)
 
 
 def dial(endpoint: Endpoint, ssh: Ssh) -> Connection:
     """Connect and log in. Raises UnreachableError saying which step failed and what to do."""
     import paramiko
 
-    # Without a handler the library's background threads would print their tracebacks to stderr.
-    logging.getLogger("paramiko").addHandler(logging.NullHandler())
+    logging.getLogger("paramiko").addHandler(_QUIET)
+    known = known_keys(endpoint)
     way, closers = _way(endpoint, ssh)
     try:
-        known = known_keys(endpoint)
         transport = paramiko.Transport(way)
         closers = (transport.close, *closers)
         _negotiate(transport, endpoint, known)
@@ -58,13 +59,18 @@ def dial(endpoint: Endpoint, ssh: Ssh) -> Connection:
         transport.auth_timeout = endpoint.timeout_s
         log_in(transport, endpoint)
     except ProvisionError:
-        Connection(transport, closers).close()
+        _close(closers)
         raise
     except (paramiko.SSHException, EOFError, OSError) as error:
-        Connection(transport, closers).close()
+        _close(closers)
         raise _no_ssh(endpoint, error) from error
     transport.set_keepalive(KEEPALIVE_S)
     return Connection(transport, closers)
+
+
+def _close(closers: tuple[Callable[[], None], ...]) -> None:
+    for closer in closers:
+        closer()
 
 
 def _way(endpoint: Endpoint, ssh: Ssh) -> tuple[Any, tuple[Callable[[], None], ...]]:

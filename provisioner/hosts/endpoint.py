@@ -54,8 +54,10 @@ class Endpoint:
 def resolve(host: Host, ssh: Ssh) -> Endpoint:
     """Ask OpenSSH how it would reach a host. What the fleet file says wins over the SSH configuration.
 
-    Raises UsageError when the configuration is wrong or there is no OpenSSH client.
+    Raises UsageError when the configuration is wrong, a key file is missing or there is no OpenSSH client.
     """
+    if host.identity_file is not None and not host.identity_file.is_file():
+        raise UsageError(f"{host.name}: its identity_file {host.identity_file} is not there")
     text = _ask(resolve_argv(host, ssh), host.name)
     return parse_endpoint(host, ssh, text, environment=os.environ.get("SSH_AUTH_SOCK"))
 

@@ -38,8 +38,15 @@ def known_keys(endpoint: Endpoint) -> tuple[KnownKey, ...]:
     """What the endpoint's files know of it. A file that is not there knows nothing."""
     found: list[KnownKey] = []
     for path in endpoint.known_hosts:
-        if path.is_file():
-            found += find(path.read_text(encoding="utf-8", errors="replace"), str(path), lookup_name(endpoint))
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise UnreachableError(
+                f"{endpoint.name}: cannot read the known hosts in {path}: {error.strerror}"
+            ) from error
+        found += find(text, str(path), lookup_name(endpoint))
     return tuple(found)
 
 
@@ -101,11 +108,14 @@ def record(endpoint: Endpoint, key_type: str, key: str) -> None:
         return
     path = endpoint.known_hosts[0]
     name = _hashed(lookup_name(endpoint), os.urandom(20)) if endpoint.hash_known_hosts else lookup_name(endpoint)
-    with _writing:  # many hosts are connected to at once
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        old = path.read_bytes() if path.exists() else b""
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(("\n" if old and not old.endswith(b"\n") else "") + f"{name} {key_type} {key}\n")
+    try:
+        with _writing:  # many hosts are connected to at once
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            old = path.read_bytes() if path.exists() else b""
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(("\n" if old and not old.endswith(b"\n") else "") + f"{name} {key_type} {key}\n")
+    except OSError as error:
+        raise UnreachableError(f"{endpoint.name}: cannot record its host key in {path}: {error.strerror}") from error
 
 
 def fingerprint(key: bytes) -> str:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.errors import UsageError
 from provisioner.fleet.models import Host, Ssh
-from provisioner.hosts.endpoint import Endpoint, jump_host, parse_endpoint, proxy_argv, resolve_argv
+from provisioner.hosts.endpoint import Endpoint, jump_host, parse_endpoint, proxy_argv, resolve, resolve_argv
 
 PLAIN = """\
 host gpu-01
@@ -106,3 +107,8 @@ def test_tokens_of_a_proxy_command() -> None:
 def test_address_for_people() -> None:
     assert Endpoint("a", "10.0.0.1", 22, "u").address == "10.0.0.1:22"
     assert Endpoint("a", "2001:db8::1", 22, "u").address == "[2001:db8::1]:22"
+
+
+def test_identity_file_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match=r"^gpu-01: its identity_file /no/key is not there$"):
+        resolve(Host(name="gpu-01", identity_file=Path("/no/key")), Ssh())

@@ -114,3 +114,11 @@ def test_hash_of_openssh() -> None:
     line = f"|1|HjLKkeQkkVziwx0qNlhNfm5CWZI=|XRH1GekmVz+bmsHGyPUVGOQMVPs= ssh-ed25519 {CODED}"
     assert found(line, "192.168.1.61")
     assert not found(line, "192.168.1.62")
+
+
+def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+    folder = replace(ENDPOINT, known_hosts=(tmp_path,), strict="accept-new")
+    with pytest.raises(UnreachableError, match=f"^gpu-01: cannot read the known hosts in {tmp_path}: Is a directory$"):
+        known_keys(folder)
+    with pytest.raises(UnreachableError, match=f"^gpu-01: cannot record its host key in {tmp_path}: Is a directory$"):
+        check(folder, (), "ssh-ed25519", KEY)
