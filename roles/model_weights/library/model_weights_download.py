@@ -56,10 +56,16 @@ CONTAINER_HOME = "/root/.cache/huggingface"
 MOUNTED_AT = "/run/hf-token"
 LAST_LINES = 15
 
-# What the hub's client prints → what the operator can do. First match wins; nothing of it gets better by trying again.
+# What the hub's client prints (class names up to 1.x, sentences of `hf` since) → what the operator can do. First match wins; nothing of it gets better by trying again.
 FINAL = (
+    (r"No space left on device", "the disk that holds {cache_dir} is full: free some and run again."),
+    (r"No such image|Unable to find image", "the image {image} is not on the host: run the role vllm_image first."),
     (
-        r"GatedRepo|gated repo|awaiting a review|Access to model .* is restricted",
+        r"exec: \"hf\"|stat hf|hf.*executable file not found",
+        "the image {image} has no `hf` command (huggingface_hub before 0.34): use a newer image.",
+    ),
+    (
+        r"GatedRepo|gated repo|awaiting a review|Access to model .* is restricted|requires approval",
         "{repo} is gated: {token_state}. Accept its licence on the hub with the token's account and give that token.",
     ),
     (
@@ -67,25 +73,19 @@ FINAL = (
         "{repo} has no revision {revision!r}: check the branch, tag or commit.",
     ),
     (
-        r"RepositoryNotFound|Repository Not Found|RepoNotFound",
+        r"RepositoryNotFound|RepoNotFound|(Repository|Model)( '[^']*')? not found",
         "there is no repository {repo} for this host: check the name; a private one needs a token ({token_state}).",
     ),
     # LocalEntryNotFound is what the client makes of a network that does not answer
     (
-        r"(?<!Local)EntryNotFound|Entry Not Found",
+        r"(?<!Local)EntryNotFound|(?<!Local )Entry Not Found|File not found in",
         "{repo} has no file {file!r} at {revision!r}: check the name of the plugin.",
     ),
     (
         r"\b401\b|Unauthorized|Invalid user token|Invalid credentials",
-        "the hub refuses this host ({token_state}): give a valid token.",
+        "the hub refuses this host for {repo} ({token_state}): give a valid token.",
     ),
     (r"\b403\b|Forbidden", "the hub refuses access to {repo} ({token_state})."),
-    (r"No space left on device", "the disk that holds {cache_dir} is full: free some and run again."),
-    (r"No such image|Unable to find image", "the image {image} is not on the host: run the role vllm_image first."),
-    (
-        r"exec: \"hf\"|stat hf|hf.*executable file not found",
-        "the image {image} has no `hf` command (huggingface_hub before 0.34): use a newer image.",
-    ),
 )
 NETWORK_HINT = "the download failed {attempts} times: check that the host reaches {endpoint}."
 
@@ -135,6 +135,7 @@ def docker_argv(params, name, download_dir):
     argv += ["--entrypoint", "hf"]
     argv += ["-v", f"{params['cache_dir']}:{CONTAINER_HOME}", "-e", f"HF_HOME={CONTAINER_HOME}"]
     argv += ["-e", "HF_HUB_DISABLE_TELEMETRY=1", "-e", "HF_HUB_DISABLE_PROGRESS_BARS=1"]
+    argv += ["-e", "NO_COLOR=1"]
     # Images made for serving may switch the hub off.
     argv += ["-e", "HF_HUB_OFFLINE=0", "-e", "TRANSFORMERS_OFFLINE=0"]
     if params["endpoint"]:

@@ -53,10 +53,18 @@ def test_argv_of_a_plugin(params: dict[str, Any]) -> None:
     [
         ("GatedRepoError: 403 Client Error.", "", "org/model is gated: no token was given."),
         ("GatedRepoError: 401 Client Error.", "/t", "org/model is gated: the given token was refused."),
+        ("Error: Access denied. Model 'org/model' requires approval.", "", "org/model is gated: no token was given."),
+        ("Error: Model 'org/model' not found.", "", "there is no repository org/model"),
+        ("Error: File not found in model 'org/model'.", "", "has no file ''"),
+        ("Error: Revision not found in model 'org/model'.", "", "org/model has no revision 'main'"),
         ("RevisionNotFoundError: 404 Client Error.", "", "org/model has no revision 'main'"),
         ("RepositoryNotFoundError: 401 Client Error.", "", "there is no repository org/model"),
         ("Error: Repository not found for url", "", "there is no repository org/model"),
-        ("401 Client Error: Unauthorized for url", "/t", "the hub refuses this host (the given token was refused)"),
+        (
+            "401 Client Error: Unauthorized for url",
+            "/t",
+            "the hub refuses this host for org/model (the given token was refused)",
+        ),
         ("OSError: [Errno 28] No space left on device", "", "is full"),
         ('exec: "hf": executable file not found in $PATH', "", "has no `hf` command"),
         ("docker: Error response from daemon: No such image: img:1.", "", "img:1 is not on the host"),
@@ -71,6 +79,7 @@ def test_final_failures(params: dict[str, Any], output: str, token: str, message
     [
         "requests.exceptions.ConnectionError: Connection reset by peer",
         "LocalEntryNotFoundError: An error happened while trying to locate the files on the Hub",
+        "Error: Local entry not found. [Errno 111] Connection refused",
         "503 Server Error: Service Unavailable",
         "runc create failed: connection reset by peer",
         "429 Client Error: Too Many Requests",
