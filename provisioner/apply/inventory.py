@@ -11,9 +11,9 @@ import yaml
 
 from provisioner.fleet.models import Fleet, Host
 from provisioner.plan.model import HostPlan
-from provisioner.plan.variables import Expression, role_variables
+from provisioner.plan.variables import Expression, role_variables, secret_name
 
-_TEMPLATE_MARKS = ("{{", "{%", "{#")
+_TEMPLATE_MARKS = ("{{", "{%", "{#", "#jinja2:")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -40,7 +40,8 @@ _Dumper.add_representer(Expression, _expression)
 
 def dump(data: Any) -> str:
     """YAML for Ansible; `Expression` strings are evaluated by it, all others never."""
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    # ASCII alone: YAML takes some other characters, such as U+0085, for ends of lines.
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=1000)
 
 
 def write_inventory(folder: Path, fleet: Fleet, plans: Sequence[HostPlan]) -> Path:
@@ -51,8 +52,7 @@ def write_inventory(folder: Path, fleet: Fleet, plans: Sequence[HostPlan]) -> Pa
     (folder / "hosts.yml").write_text(dump({"all": {"hosts": hosts}}), encoding="utf-8")
     for plan in plans:
         (folder / "host_vars" / f"{plan.host}.yml").write_text(dump(role_variables(plan)), encoding="utf-8")
-    lookups = {reference: _lookup(reference) for reference in secret_references(plans)}
-    (folder / "group_vars" / "all.yml").write_text(dump({"provision_secrets": lookups}), encoding="utf-8")
+    (folder / "group_vars" / "all.yml").write_text(dump(_lookups(secret_references(plans))), encoding="utf-8")
     return folder
 
 
@@ -87,9 +87,16 @@ def extra_variables(secrets_path: str) -> str:
     return dump({"provision_secrets": Expression("{{ " + read + " | from_json }}")})
 
 
-def _lookup(reference: str) -> Expression:
-    """Where Ansible finds a secret when it is run without this program."""
-    kind, _, rest = reference.partition(":")
-    plugin = {"env": "ansible.builtin.env", "file": "ansible.builtin.file", "command": "ansible.builtin.pipe"}[kind]
-    quoted = rest.replace("\\", "\\\\").replace("'", "\\'")
-    return Expression("{{ lookup('" + plugin + "', '" + quoted + "') }}")
+def _lookups(references: Iterable[str]) -> dict[str, Any]:
+    """Where Ansible finds secrets when it is run without this program."""
+    plugins = {"env": "ansible.builtin.env", "file": "ansible.builtin.file", "command": "ansible.builtin.pipe"}
+    lookups: dict[str, Expression] = {}
+    sources: dict[str, str] = {}
+    for reference in references:
+        kind, _, rest = reference.partition(":")
+        name = secret_name(reference)
+        # What an expression cannot spell stands beside it, as data.
+        source = f"'{rest}'" if name == reference else f"provision_secret_sources['{name}']"
+        sources |= {} if name == reference else {name: rest}
+        lookups[name] = Expression("{{ lookup('" + plugins[kind] + f"', {source})" + " }}")
+    return {"provision_secrets": lookups} | ({"provision_secret_sources": sources} if sources else {})

@@ -22,6 +22,7 @@ from provisioner.fleet.base import Frozen
 from provisioner.fleet.models import Fleet
 from provisioner.history.events import OnEvent
 from provisioner.plan.model import HostPlan
+from provisioner.plan.variables import secret_name
 
 Strategy = Literal["mitogen_free", "free", "linear"]
 
@@ -60,7 +61,7 @@ def apply(
     """
     inventory = write_inventory(run_dir / "inventory", fleet, plans)
     outcomes = Outcomes([plan.host for plan in plans], on_event)
-    with memory_file(json.dumps(dict(secrets))) as secrets_path:
+    with memory_file(json.dumps({secret_name(key): value for key, value in secrets.items()})) as secrets_path:
         extra = run_dir / "extra-vars.yml"
         extra.write_text(extra_variables(secrets_path), encoding="utf-8")
         runner = ansible_runner.interface.init_runner(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,9 +19,18 @@ class Expression(str):
 
 
 def secret(reference: str) -> Expression:
-    """The value of a secret, looked up by its reference when Ansible needs it."""
-    quoted = reference.replace("\\", "\\\\").replace("'", "\\'")
-    return Expression("{{ provision_secrets['" + quoted + "'] }}")
+    """The value of a secret, looked up by its name when Ansible needs it."""
+    return Expression("{{ provision_secrets['" + secret_name(reference) + "'] }}")
+
+
+def secret_name(reference: str) -> str:
+    """The key of a secret in `provision_secrets`: its reference, or a hash of one that no expression can spell.
+
+    Ansible doubles the backslashes in literals of its expressions, so there is no way to write one, nor a quote.
+    """
+    if not set("'\\") & set(reference):
+        return reference
+    return f"{reference.partition(':')[0]}:{hashlib.sha256(reference.encode()).hexdigest()[:12]}"
 
 
 def server_element(

@@ -35,7 +35,7 @@ def test_case(case: Path, update_cases: bool) -> None:
 
 
 def test_every_folder_is_a_case() -> None:
-    assert CASES == sorted(path for path in HERE.iterdir() if path.is_dir() and not path.name.startswith(("_", ".")))
+    assert sorted(path for path in HERE.iterdir() if path.is_dir() and not path.name.startswith(("_", "."))) == CASES
 
 
 def facts(case: Path, host: Host) -> Facts:

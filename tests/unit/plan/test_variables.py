@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,7 @@ from builders import facts, fleet, plan, server, spark
 from provisioner import assets
 from provisioner.fleet.models import Build, Docker, Hub, Image
 from provisioner.plan.model import HostPlan
-from provisioner.plan.variables import Expression, role_variables, secret, server_element
+from provisioner.plan.variables import Expression, role_variables, secret, secret_name, server_element
 
 BUILD = Build(git="https://git.lan/vllm", ref="v0.13.0", dockerfile="docker/Dockerfile", target="vllm-openai")
 EVERYTHING = fleet(
@@ -80,8 +81,12 @@ def test_secrets_are_expressions_and_nothing_else_is() -> None:
     assert not any(isinstance(value, Expression) for value in leaves(rest))
 
 
-def test_a_reference_is_quoted_for_jinja() -> None:
-    assert secret(r"command:echo 'a\b'") == r"{{ provision_secrets['command:echo \'a\\b\''] }}"
+def test_a_reference_that_no_expression_can_spell_goes_by_a_hash() -> None:
+    assert secret('command:pass "show" hf') == "{{ provision_secrets['command:pass \"show\" hf'] }}"
+    name = secret_name("command:echo 'a'")
+    assert re.fullmatch(r"command:[0-9a-f]{12}", name)
+    assert secret("command:echo 'a'") == "{{ provision_secrets['" + name + "'] }}"
+    assert secret_name("command:echo 'b'") != name
 
 
 def test_a_server_element_as_text() -> None:

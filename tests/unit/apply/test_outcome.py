@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from provisioner.apply.outcome import Outcomes, words
+from provisioner.history.events import Event
+
+
+def event(kind: str, host: str = "a", **data: Any) -> dict[str, Any]:
+    """As ansible-runner gives them to an event handler, with the keys that are read."""
+    return {"event": kind, "event_data": {"host": host, "task": "Install", "role": "docker_engine", **data}}
+
+
+def stats(**hosts: dict[str, int]) -> dict[str, Any]:
+    return {"event": "playbook_on_stats", "event_data": {"ok": {}, "changed": {}, "ignored": {}, **hosts}}
+
+
+def read(*events: dict[str, Any], hosts: tuple[str, ...] = ("a", "b")) -> tuple[Outcomes, list[Event]]:
+    heard: list[Event] = []
+    outcomes = Outcomes(hosts, heard.append)
+    assert all(outcomes.take(one) for one in events)
+    return outcomes, heard
+
+
+def short(heard: list[Event]) -> list[tuple[str, str, str, str]]:
+    return [(one.host, one.status, one.task, one.detail) for one in heard]
+
+
+def test_a_run_without_failures() -> None:
+    outcomes, heard = read(
+        {"event": "playbook_on_start", "event_data": {"playbook": "site.yml"}, "uuid": "1"},
+        {"event": "verbose", "stdout": "…"},
+        event("runner_on_start"),
+        event("runner_on_ok", res={"changed": True}),
+        event("runner_on_ok", host="b", res={"changed": False}),
+        event("runner_on_skipped", host="b", res={}),
+        event("runner_on_ok", res={"changed": True}),
+        stats(ok={"a": 2, "b": 1}),
+    )
+    assert short(heard) == [
+        ("a", "running", "docker_engine: Install", ""),
+        ("a", "changed", "docker_engine: Install", ""),
+        ("b", "ok", "docker_engine: Install", ""),
+        ("a", "changed", "docker_engine: Install", ""),
+    ]
+    assert {one.phase for one in heard} == {"apply"}
+    assert outcomes.finished
+    assert (outcomes.changed("a"), outcomes.changed("b")) == (2, 0)
+    assert not any(outcomes.failed(host) or outcomes.unreachable(host) for host in "ab")
+
+
+def test_a_failed_task() -> None:
+    outcomes, heard = read(
+        event("runner_on_failed", res={"msg": "no space", "stderr": "line 1\nline 2"}),
+        stats(failures={"a": 1}),
+    )
+    assert outcomes.failed("a")
+    assert not outcomes.failed("b")
+    assert outcomes.message("a") == "docker_engine: Install: no space\nline 1\nline 2"
+    assert short(heard) == [("a", "failed", "docker_engine: Install", "no space\nline 1\nline 2")]
+
+
+def test_a_failure_that_is_ignored_is_none() -> None:
+    outcomes, heard = read(
+        event("runner_on_failed", res={"msg": "x"}, ignore_errors=True), stats(ok={"a": 1}, ignored={"a": 1})
+    )
+    assert heard == []
+    assert not outcomes.failed("a")
+
+
+def test_a_failure_that_was_rescued_is_none() -> None:
+    outcomes, _ = read(event("runner_on_failed", res={"msg": "x"}), event("runner_on_ok"), stats(ok={"a": 1}))
+    assert not outcomes.failed("a")
+
+
+def test_a_lost_host() -> None:
+    outcomes, heard = read(
+        event("runner_on_unreachable", res={"msg": "Connection reset by peer"}), stats(dark={"a": 1})
+    )
+    assert outcomes.unreachable("a")
+    assert not outcomes.failed("a")
+    assert outcomes.message("a") == "lost during “docker_engine: Install”: Connection reset by peer"
+    assert [one.status for one in heard] == ["failed"]
+
+
+def test_a_run_that_was_cut_off_is_not_finished() -> None:
+    outcomes, _ = read(event("runner_on_start"))
+    assert not outcomes.finished
+    assert outcomes.message("a") == "failed without a message; see the run's Ansible output"
+
+
+def test_a_host_that_is_not_of_the_run_is_no_concern() -> None:
+    assert read(event("runner_on_ok", host="localhost", res={"changed": True}))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("role", "task", "expected"),
+    [
+        ("docker_engine", "Install", "docker_engine: Install"),
+        ("docker_engine", "docker_engine : Install", "docker_engine : Install"),
+        (None, "Gathering Facts", "Gathering Facts"),
+        ("", "Gathering Facts", "Gathering Facts"),
+    ],
+)
+def test_names_of_tasks(role: str | None, task: str, expected: str) -> None:
+    _, (heard,) = read(event("runner_on_start", role=role, task=task))
+    assert heard.task == expected
+
+
+def test_words_of_a_result() -> None:
+    assert words({}) == "failed"
+    assert words({"censored": "hidden by no_log"}) == "hidden by no_log"
+    assert words({"msg": "non-zero return code", "stdout": "out\n", "stderr": "err\n"}) == (
+        "non-zero return code\nerr\nout"
+    )
+    assert words({"msg": "E: broken", "stderr": "E: broken"}) == "E: broken"
+    assert words({"msg": "MODULE FAILURE", "module_stderr": "Traceback"}) == "MODULE FAILURE\nTraceback"
+
+
+def test_of_long_output_the_end_is_kept() -> None:
+    lines = [str(number) for number in range(100)]
+    assert words({"msg": "x", "stdout": "\n".join(lines)}).splitlines() == ["x", *lines[-15:]]
+
+
+def test_of_a_loop_the_failed_items_speak() -> None:
+    items = [{"failed": False, "msg": "fine"}, {"failed": True, "msg": "one"}, {"failed": True, "msg": "two"}]
+    assert words({"msg": "One or more items failed", "results": items}) == "one\ntwo"

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner import assets
+from provisioner.apply import runner
+from provisioner.apply.outcome import Outcomes
+from provisioner.apply.runner import HostResult, describe
+
+
+def environment(strategy: runner.Strategy = "free", **given: str) -> dict[str, str]:
+    return runner._environment(given, strategy, forks=3)
+
+
+def test_of_our_environment_only_what_is_needed_goes_on() -> None:
+    made = environment(HOME="/root", HF_TOKEN="s3cret", AWS_SECRET="s3cret", ANSIBLE_X="1", SSH_AUTH_SOCK="/s")
+    assert "s3cret" not in str(made)
+    assert (made["HOME"], made["ANSIBLE_X"], made["SSH_AUTH_SOCK"]) == ("/root", "1", "/s")
+
+
+def test_host_keys_are_checked_and_roles_found() -> None:
+    made = environment(ANSIBLE_HOST_KEY_CHECKING="False")
+    assert made["ANSIBLE_HOST_KEY_CHECKING"] == "True"
+    assert Path(made["ANSIBLE_ROLES_PATH"]) == assets.ansible_dir() / "roles"
+    assert made["ANSIBLE_FORKS"] == "3"
+
+
+@pytest.mark.parametrize("strategy", ["free", "linear"])
+def test_strategies_of_ansible_need_no_plugin(strategy: runner.Strategy) -> None:
+    made = environment(strategy)
+    assert made["ANSIBLE_STRATEGY"] == strategy
+    assert "ANSIBLE_STRATEGY_PLUGINS" not in made
+
+
+def test_mitogen_is_found() -> None:
+    made = environment("mitogen_free")
+    assert (Path(made["ANSIBLE_STRATEGY_PLUGINS"]) / "mitogen_free.py").is_file()
+
+
+def result(tmp_path: Path, status: str, *events: dict[str, Any]) -> HostResult:
+    outcomes = Outcomes(["a"], lambda _: None)
+    for one in events:
+        outcomes.take(one)
+    return runner._result("a", outcomes, status, tmp_path)
+
+
+STATS = {"event": "playbook_on_stats", "event_data": {"failures": {}, "dark": {}}}
+CHANGED = {"event": "runner_on_ok", "event_data": {"host": "a", "task": "t", "res": {"changed": True}}}
+FAILED = {"event": "runner_on_failed", "event_data": {"host": "a", "task": "t", "res": {"msg": "why"}}}
+LOST = {"event": "runner_on_unreachable", "event_data": {"host": "a", "task": "t", "res": {"msg": "gone"}}}
+
+
+def test_results(tmp_path: Path) -> None:
+    failed = {"event": "playbook_on_stats", "event_data": {"failures": {"a": 1}}}
+    assert result(tmp_path, "successful", CHANGED, STATS) == HostResult(host="a", state="ok", changed=1)
+    assert result(tmp_path, "failed", FAILED, failed) == HostResult(
+        host="a", state="failed", changed=0, message="t: why"
+    )
+    assert result(tmp_path, "failed", LOST, STATS) == HostResult(
+        host="a", state="unreachable", changed=0, message="lost during “t”: gone"
+    )
+    assert result(tmp_path, "canceled", CHANGED) == HostResult(
+        host="a", state="interrupted", changed=1, message="interrupted"
+    )
+
+
+def test_an_ansible_that_ended_early_says_its_last_words(tmp_path: Path) -> None:
+    stdout = tmp_path / "artifacts" / "ansible" / "stdout"
+    stdout.parent.mkdir(parents=True)
+    stdout.write_text("\n".join(f"line {number}" for number in range(30)))
+    said = result(tmp_path, "failed")
+    assert said.state == "failed"
+    assert said.message.splitlines()[0] == "Ansible ended early (failed):"
+    assert said.message.splitlines()[1:] == [f"line {number}" for number in range(10, 30)]
+    assert result(tmp_path / "none", "failed").message == "Ansible ended early (failed):\n"
+
+
+def test_describe() -> None:
+    assert describe([HostResult(host="a", state="ok", changed=1)]) == {
+        "a": {"state": "ok", "changed": 1, "message": ""}
+    }
