@@ -39,7 +39,8 @@ _KERNELS = ("_C", "_C_AVX512", "_C_AVX2")  # one per kind of CPU; vLLM loads the
 _SCRIPT = """#!/usr/bin/python3
 import sys
 from {module} import main
-sys.exit(main())
+if __name__ == "__main__":  # vLLM's worker processes import this file again
+    sys.exit(main())
 """
 _COMMANDS = {"vllm": "vllm.entrypoints.cli.main", "hf": "huggingface_hub.cli.hf"}
 # What a machine without GPU, g++ and triton needs; the real image needs none of these.  Without the first line
@@ -84,7 +85,7 @@ def ensure_vllm_cpu(context: EngineContext, report: Report) -> Image:
 
 def inputs_hash(kernel: str) -> str:
     """What the image is made of, in 16 letters."""
-    words = (_RECIPE, _SUITE, _PACKAGES, TORCH, kernel, *_SLIM, *_ENV, _REQUIREMENTS.read_text())
+    words = (_RECIPE, _SUITE, _PACKAGES, TORCH, kernel, *_SLIM, *_ENV, _SCRIPT, _REQUIREMENTS.read_text())
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 

@@ -15,7 +15,8 @@ SCRIPT = """#!/usr/bin/python3
 import sys
 sys.path.insert(0, "/{prefix}")
 from {module} import main
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
 """
 
 
