@@ -91,7 +91,7 @@ class _Asking:
         answer = self._request(name, path, body, send_key)
         passed, detail = judged(answer)
         if path == CHAT and passed:
-            self.chat_text = redact(judge.text_of(judge.message_of(answer)), self._secrets)
+            self.chat_text = redact(judge.text_of(judge.message_of(answer)).strip(), self._secrets)
         return self._result(name, path, body, passed, detail, start, f"HTTP {answer.status} {answer.text}")
 
     def check_stream(self, name: str, path: str, body: Body) -> CheckResult:

@@ -92,6 +92,8 @@ def run_benchmark(
 
 def progress_text(line: str) -> str:
     """What a line of the benchmark's output says about how far it is: `12/32 requests`, or the line itself."""
+    if line.startswith("Namespace("):
+        return ""  # its whole command line, as Python prints it
     counts = re.search(r"(\d+)/(\d+) \[", line)
     return f"{counts[1]}/{counts[2]} requests" if counts else line.strip()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import time
 from collections.abc import Callable, Iterable
 
@@ -20,6 +21,8 @@ LONGEST_PAUSE_S = 2.0
 REQUEST_TIMEOUT_S = 5.0
 RESTARTS_ALLOWED = 2
 """how often systemd may start the server again while we wait; one that dies more often will not come up"""
+_PREFIX = re.compile(r"^\(\w+ pid=\d+\)\s*([A-Z]+ [\d-]+ [\d:]+ \[[^]]+\]\s*)?")
+"""what vLLM puts before its words: process, level, time, file"""
 
 Progress = Callable[[str], None]
 
@@ -99,7 +102,7 @@ def _health(transport: Transport, server: Server) -> str:
 def _progress(state: UnitState, seen: str) -> str:
     if state.active != "active":
         return f"unit {state.active} ({state.sub})"
-    return state.last_line or seen
+    return _PREFIX.sub("", state.last_line) or seen
 
 
 def _failure(transport: Transport, server: Server, reason: str, seconds: float, secrets: tuple[str, ...]) -> HostError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 
@@ -13,6 +14,9 @@ from provisioner.history.verdict import ImageSeen
 from provisioner.hosts.transport import Transport
 
 LOG_LINES = 40
+SEARCHED_LINES = 400
+ERROR_LINES = 5
+_ERROR = re.compile(r"(^|[\s.])\w*(Error|Exception): |\bERROR\b.*(Error|Exception)\b|CUDA out of memory")
 COMMAND_TIMEOUT_S = 60.0
 ENGINE_LABEL = "provision.engine"
 BUILD_LABEL = "provision.build"
@@ -66,12 +70,22 @@ def unit_state(transport: Transport, unit: str) -> UnitState:
     return parse_unit_state(result.stdout)
 
 
-def last_log(transport: Transport, unit: str, secrets: Iterable[str], lines: int = LOG_LINES) -> str:
-    """The last lines of the unit's journal, secrets redacted. `docker run` is in the foreground of the unit, so the
-    container's own output is in it."""
-    result = transport.run(as_root(_journal(unit, lines)), timeout_s=COMMAND_TIMEOUT_S)
-    text = result.stdout if result.rc == 0 else f"journalctl failed (rc {result.rc}): {result.stderr}"
-    return redact(text.strip(), secrets)
+def last_log(transport: Transport, unit: str, secrets: Iterable[str]) -> str:
+    """The last lines of the unit's journal and the errors a little further up, secrets redacted. `docker run` is in
+    the foreground of the unit, so the container's own output is in it."""
+    result = transport.run(as_root(_journal(unit, SEARCHED_LINES)), timeout_s=COMMAND_TIMEOUT_S)
+    if result.rc != 0:
+        return redact(f"journalctl failed (rc {result.rc}): {result.stderr.strip()}", secrets)
+    return redact(shorten(result.stdout), secrets)
+
+
+def shorten(log: str) -> str:
+    """The last LOG_LINES lines. vLLM tells the cause of a failure ("See root cause above") before a long traceback of
+    its consequences: the error lines of what is cut off come first."""
+    lines = log.strip().splitlines()
+    head, tail = lines[:-LOG_LINES], lines[-LOG_LINES:]
+    errors = list(dict.fromkeys(line for line in head if _ERROR.search(line)))[-ERROR_LINES:]
+    return "\n".join(["errors further up:", *errors, "last lines:", *tail] if errors else tail)
 
 
 def image_seen(transport: Transport, container: str, reference: str) -> ImageSeen:

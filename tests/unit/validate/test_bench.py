@@ -154,6 +154,7 @@ def test_an_interrupted_run_ends_the_benchmark(tmp_path: Path) -> None:
     [
         (" 45%|####  | 9/20 [00:00<00:00, 72.84it/s]", "9/20 requests"),
         ("Starting main benchmark run...", "Starting main benchmark run..."),
+        ("Namespace(subparser='bench', bench_type='serve')", ""),
         ("", ""),
     ],
 )

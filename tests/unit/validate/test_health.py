@@ -58,7 +58,13 @@ def test_a_healthy_server_is_not_waited_for() -> None:
 
 
 def test_pauses_grow_to_two_seconds() -> None:
-    host, clock = FakeHost({"systemctl show": state(log="Loading shards: 40%")}, after(9, well, http(503, ""))), Clock()
+    host, clock = (
+        FakeHost(
+            {"systemctl show": state(log="(APIServer pid=1) INFO 11-24 09:29:26 [loader.py:317] Loading shards: 40%")},
+            after(9, well, http(503, "")),
+        ),
+        Clock(),
+    )
     said: list[str] = []
     assert wait(host, clock, said) == pytest.approx(sum(clock.pauses), abs=0.01)
     assert clock.pauses[:3] == [0.25, 0.375, 0.5625]
@@ -105,7 +111,7 @@ def test_the_wait_is_bounded_and_says_what_it_waited_for() -> None:
 )
 def test_no_waiting_without_hope(states: list[str], reason: str) -> None:
     host, clock = (
-        FakeHost({"systemctl show": states, "journalctl --unit vllm-nemotron.service --lines 40": LOG}),
+        FakeHost({"systemctl show": states, "journalctl --unit vllm-nemotron.service --lines 400": LOG}),
         Clock(),
     )
     with pytest.raises(HostError) as caught:
