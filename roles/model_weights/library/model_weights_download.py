@@ -56,7 +56,8 @@ CONTAINER_HOME = "/root/.cache/huggingface"
 MOUNTED_AT = "/run/hf-token"
 LAST_LINES = 15
 
-# What the hub's client prints (class names up to 1.x, sentences of `hf` since) → what the operator can do. First match wins; nothing of it gets better by trying again.
+# What the hub's client prints (class names up to 1.x, sentences of `hf` since) → what the operator can do.
+# First match wins; nothing of it gets better by trying again.
 FINAL = (
     (r"No space left on device", "the disk that holds {cache_dir} is full: free some and run again."),
     (r"No such image|Unable to find image", "the image {image} is not on the host: run the role vllm_image first."),
