@@ -18,7 +18,7 @@ from provisioner.validate.api import url
 from provisioner.validate.bench import run_benchmark
 from provisioner.validate.health import wait_healthy
 from provisioner.validate.interrupt import Interrupted, stop_if
-from provisioner.validate.remote import image_seen
+from provisioner.validate.remote import image_seen, last_log
 from provisioner.validate.results import benchmark_gates
 
 Depth = Literal["smoke", "benchmark"]
@@ -91,7 +91,7 @@ class _Validation:
             reason = redact(error.message, self._secrets.values())
             interrupted = error.exit_code == Exit.INTERRUPTED
             self._event("skipped" if interrupted else "failed", "", detail=reason)
-            return self._verdict((reason,), error.exit_code, log=getattr(error, "log", ""))
+            return self._verdict((reason,), error.exit_code, log=self._log(error))
         return self._verdict((), Exit.OK)
 
     def _health(self) -> None:
@@ -142,8 +142,17 @@ class _Validation:
         self._checks += checks
         failed = [check for check in checks if not check.passed]
         if failed:
-            self._known["log"] = next((check.log for check in failed if check.log), "")
             raise GateError("; ".join(f"{check.name}: {check.detail}" for check in failed))
+
+    def _log(self, error: ProvisionError) -> str:
+        """The error's own log; of a gate that failed without one, the server's."""
+        log: str = getattr(error, "log", "")
+        if log or not isinstance(error, GateError):
+            return log
+        try:
+            return last_log(self._transport, self._server.unit, self._secrets.values())
+        except ProvisionError as lost:
+            return f"the server's log cannot be read: {lost.message}"
 
     def _api_key(self) -> str | None:
         reference = self._server.api_key
@@ -179,7 +188,7 @@ class _Validation:
 
     def _verdict(self, reasons: tuple[str, ...], exit_code: Exit, log: str = "") -> ServerVerdict:
         server, plan = self._server, self._plan
-        known = {"image": None, **self._known, "log": log or self._known.get("log", "")}
+        known = {"image": None, **self._known}
         return ServerVerdict(
             host=plan.host,
             server=server.name,
@@ -196,6 +205,7 @@ class _Validation:
             passed=not reasons,
             reasons=reasons,
             exit_code=int(exit_code),
+            log=log,
             **known,
         )
 

@@ -121,6 +121,7 @@ def test_a_benchmark_with_failed_requests_keeps_its_figures(tmp_path: Path) -> N
     assert verdict.reasons == ("no request failed: 2 of 20 failed; every request completed: 18 of 20 completed",)
     assert verdict.exit_code == 3
     assert verdict.benchmark is not None
+    assert verdict.log == "last words"
 
 
 def test_a_lost_connection_is_unreachable(tmp_path: Path) -> None:
