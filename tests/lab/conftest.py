@@ -1,0 +1,153 @@
+"""The lab of a session: brought up once, left as it was found. What is missing for it is the reason of every skip."""
+
+from __future__ import annotations
+
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioner.errors import LabError
+from provisioner.lab.lab import status
+from provisioner.lab.machine import Mirror, mirror, require_root
+from support import PROVISION, ROOT, Lab, fresh, run, show
+
+ENGINE_VARIABLE = "PROVISION_LAB_TESTS_ENGINE"
+"""auto (real vLLM on amd64 hosts) or sim (quick)"""
+KEEP_VARIABLE = "PROVISION_LAB_TESTS_KEEP"
+"""names of hosts that are in use by somebody else: not made anew, and their tests are skipped"""
+MAIN_HOSTS = ("lab-h200-1", "lab-h200-2", "lab-gb10-1")
+SIM_HOSTS = ("lab-h100-1", "lab-h100-2")
+_ORDER = (
+    "test_wrong_fleets", "test_lab_commands", "test_main_job", "test_survives", "test_interrupted", "test_bad_worlds",
+    "test_secrets", "test_wheel",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The cheap ones first; those that leave hosts broken behind after those that need them whole."""
+    items.sort(key=lambda item: _ORDER.index(item.path.stem) if item.path.stem in _ORDER else -1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        return (yield)
+    finally:
+        item.user_properties.append(("seconds", f"{time.monotonic() - began:.1f}"))
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """2 × H200, 2 × H100 and 1 × GB10, fresh."""
+    missing = _missing()
+    if missing:
+        pytest.skip(missing)
+    engine = os.environ.get(ENGINE_VARIABLE, "auto")
+    folder = tmp_path_factory.mktemp("lab")
+    fleet = folder / "lab-fleet" / "fleet.yaml"
+    found = status()
+    before = {host.name for host in found.hosts}
+    old = [name for name in (*MAIN_HOSTS, *SIM_HOSTS) if name in before and name not in kept()]
+    if old:
+        fresh(old)
+    argv = [str(PROVISION), "lab", "up", "--hosts", "h200:2", "--hosts", "gb10:1", "--hosts", "h100:2"]
+    up = run([*argv, "--fleet", str(fleet), "--engine", engine], timeout=1500)
+    assert up.rc == 0, str(up)
+    show(up.stderr)
+    gateway = status().gateway
+    assert gateway
+    yield Lab(folder, fleet, gateway, real_vllm=engine == "auto")
+    if before:
+        if found.fleet_file and found.fleet_file.parent.is_dir():
+            # the lab remembers the fleet file written last: let it be the one that it had
+            again = run([*argv, "--fleet", str(found.fleet_file), "--engine", engine], timeout=600)
+            assert again.rc == 0, str(again)
+        return
+    _down_leaves_nothing()
+
+
+def kept() -> set[str]:
+    """Hosts that are not ours in this session."""
+    return set(os.environ.get(KEEP_VARIABLE, "").replace(",", " ").split())
+
+
+def _missing() -> str:
+    """What this machine lacks for a lab; "" when nothing."""
+    try:
+        require_root()
+        source = mirror()
+    except LabError as error:
+        return f"no lab: {error}"
+    return _unreachable(source)
+
+
+def _unreachable(source: Mirror) -> str:
+    """The hosts of the lab install Docker with apt, from the mirror that this machine uses."""
+    proxies = {"http": source.proxy} if source.proxy else None
+    handlers = [urllib.request.ProxyHandler(proxies)] if proxies else []
+    opener = urllib.request.build_opener(*handlers)
+    try:
+        with opener.open(f"{source.url}/dists/trixie/InRelease", timeout=20):
+            return ""
+    except (OSError, urllib.error.URLError) as error:
+        return f"no lab: the Debian mirror of this machine's apt does not answer ({error})"
+
+
+def _down_leaves_nothing() -> None:
+    """`lab down`, then a look for anything of ours."""
+    state, cache = status().state, status().cache
+    down = run([str(PROVISION), "lab", "down"], timeout=300)
+    assert down.rc == 0, str(down)
+    assert not state.exists(), f"{state} is still there"
+    ours = (str(state), str(cache), "lab-h200", "lab-h100", "lab-gb10")
+    mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if any(word in line for word in ours)]
+    assert not mounts, mounts
+    running = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = place.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it ended meanwhile
+            continue
+        if str(state) in words or str(cache) in words:
+            running.append(words)
+    assert not running, running
+    links = run(["ip", "-o", "link"]).stdout
+    assert "docker0" not in links or status().docker_version, links
+    if status().docker_version:
+        assert not status().hosts
+        networks = run(["docker", "network", "ls", "--format", "{{.Name}}"]).stdout.split()
+        assert not [name for name in networks if "provision" in name], networks
+
+
+@pytest.fixture(scope="session")
+def free_host(lab: Lab) -> str:
+    """An H100 host that no test has touched yet; tests of one module have it for themselves."""
+    return _ours("lab-h100-2")
+
+
+@pytest.fixture(scope="session")
+def served(lab: Lab) -> str:
+    """An H100 host that serves the sim engine, validated: `sim.yaml` in the lab's folder is its fleet."""
+    name = _ours("lab-h100-1")
+    fleet = lab.write_fleet("sim", [name])
+    done = lab.run(fleet, "--yes")
+    assert done.rc == 0, str(done)
+    return name
+
+
+def _ours(name: str) -> str:
+    if name in kept():
+        pytest.skip(f"{name} is in use ({KEEP_VARIABLE})")
+    return name
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Of the checkout."""
+    return ROOT
