@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# Machines that run these tests are small and busy: how long an example takes says nothing about the code.
+settings.register_profile("provision", deadline=None)
+settings.load_profile("provision")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

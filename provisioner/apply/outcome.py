@@ -65,6 +65,8 @@ class Outcomes:
         self.finished = True
         self._failed = set(stats.get("failures") or ())
         self._unreachable |= set(stats.get("dark") or ())
+        # Of tasks with no_log, events do not tell whether they changed something.
+        self._changed |= {host: count for host, count in (stats.get("changed") or {}).items() if host in self._changed}
 
 
 def words(result: dict[str, Any]) -> str:

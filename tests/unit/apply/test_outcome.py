@@ -51,6 +51,15 @@ def test_a_run_without_failures() -> None:
     assert not any(outcomes.failed(host) or outcomes.unreachable(host) for host in "ab")
 
 
+def test_changes_of_tasks_that_are_not_logged_are_counted_in_the_end() -> None:
+    outcomes, _ = read(
+        event("runner_on_ok", res={"changed": True}),
+        event("runner_on_ok", res={"censored": "…"}),
+        stats(changed={"a": 2}),
+    )
+    assert (outcomes.changed("a"), outcomes.changed("b")) == (2, 0)
+
+
 def test_a_failed_task() -> None:
     outcomes, heard = read(
         event("runner_on_failed", res={"msg": "no space", "stderr": "line 1\nline 2"}),
