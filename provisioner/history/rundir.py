@@ -163,7 +163,7 @@ def _outcome(last: Event, failure: Event) -> HostOutcome:
         return HostOutcome(state="done", phase=last.phase, task=last.task)
     if last.phase == "failed" or last.status == "failed":
         return HostOutcome(state="failed", phase=failure.phase, task=failure.task, detail=failure.detail)
-    return HostOutcome(state="stopped", phase=last.phase, task=last.task)
+    return HostOutcome(state="stopped", phase=last.phase, task=last.task, detail=last.detail)
 
 
 def _redacted(event: Event, secrets: Iterable[str]) -> Event:

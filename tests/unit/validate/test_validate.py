@@ -7,7 +7,7 @@ import pytest
 
 from provisioner.errors import UnreachableError
 from provisioner.history.events import Event
-from provisioner.history.rundir import outcomes
+from provisioner.history.rundir import HostOutcome, outcomes
 from provisioner.history.verdict import ImageSeen, ServerVerdict
 from provisioner.validate.remote import parse_image
 from provisioner.validate.validate import Depth, validate_host
@@ -161,7 +161,7 @@ def test_an_interrupted_run_leaves_the_host_where_it_stood(tmp_path: Path) -> No
         interrupted=lambda: True,
     )
     assert (verdict.reasons, verdict.exit_code) == (("interrupted",), 130)
-    assert outcomes(events)["gpu-01"].state == "stopped"
+    assert outcomes(events)["gpu-01"] == HostOutcome(state="stopped", phase="health", task="", detail="interrupted")
 
 
 @pytest.mark.parametrize(
