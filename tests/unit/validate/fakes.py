@@ -146,13 +146,13 @@ class FakeHost:
                 return result
         raise AssertionError(f"unexpected command: {command}")
 
-    def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:  # noqa: ARG002
+    def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
         raise AssertionError("validation writes no files this way")
 
-    def get(self, path: str) -> bytes:  # noqa: ARG002
+    def get(self, path: str) -> bytes:
         raise AssertionError("validation reads as root")
 
-    def open_tcp(self, host: str, port: int, timeout_s: float) -> FakeChannel:  # noqa: ARG002
+    def open_tcp(self, host: str, port: int, timeout_s: float) -> FakeChannel:
         self.targets.append((host, port))
         if self.handler is None:
             raise ConnectionRefusedError("connection refused")
