@@ -15,7 +15,7 @@ _HERE = Path(__file__).parent
 _INTEGERS = {
     "--port", "--max-num-seqs", "--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size",
     "--num-prompts", "--num-warmups", "--max-concurrency", "--random-input-len", "--random-output-len",
-    "--random-prefix-len", "--ready-check-timeout-sec", "--seed", "--api-server-count", "--swap-space-gib",
+    "--random-prefix-len", "--ready-check-timeout-sec", "--seed", "--api-server-count",
 }  # fmt: skip
 _FLOATS = {"--gpu-memory-utilization", "--request-rate", "--burstiness", "--random-range-ratio", "--temperature"}
 
