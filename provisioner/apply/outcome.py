@@ -19,6 +19,7 @@ class Outcomes:
         self._on_event = on_event
         self._changed = dict.fromkeys(hosts, 0)
         self._messages: dict[str, str] = {}
+        self._tasks: dict[str, str] = {}
         self._failed: set[str] = set()
         self._unreachable: set[str] = set()
 
@@ -41,6 +42,10 @@ class Outcomes:
     def unreachable(self, host: str) -> bool:
         return host in self._unreachable
 
+    def task(self, host: str) -> str:
+        """The task that the host began last; "" when it began none."""
+        return self._tasks.get(host, "")
+
     def message(self, host: str) -> str:
         """Why the host failed, in its own words."""
         return self._messages.get(host, "failed without a message; see the run's Ansible output")
@@ -48,6 +53,7 @@ class Outcomes:
     def _take_host(self, host: str, kind: str, data: dict[str, Any]) -> None:
         task, result = _task(data), data.get("res") or {}
         if kind == "runner_on_start":
+            self._tasks[host] = task
             self._on_event(Event(host=host, phase="apply", task=task, status="running"))
         elif kind == "runner_on_ok":
             self._changed[host] += bool(result.get("changed"))

@@ -113,7 +113,8 @@ def _result(host: str, outcomes: Outcomes, status: str, run_dir: Path) -> HostRe
     if outcomes.unreachable(host):
         return HostResult(host=host, state="unreachable", changed=changed, message=outcomes.message(host))
     if status == "canceled":
-        return HostResult(host=host, state="interrupted", changed=changed, message="interrupted")
+        where = f"during “{outcomes.task(host)}”" if outcomes.task(host) else "before its first task"
+        return HostResult(host=host, state="interrupted", changed=changed, message=where)
     if not outcomes.finished:
         tail = _tail(run_dir / "artifacts" / "ansible" / "stdout")
         return HostResult(

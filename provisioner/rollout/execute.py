@@ -73,7 +73,8 @@ def execute(
             for seen in todo
         }
     for outcome in outcomes.values():
-        if not outcome.verdicts:  # validation says itself how it ended
+        # Validation says itself how it ended, and an interrupted host stands where it stood.
+        if not outcome.verdicts and outcome.exit_code != Exit.INTERRUPTED:
             on_event(_final_event(outcome))
     return tuple(outcomes[seen.host.name] for seen in survey.hosts)
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import PROVISION, ROOT, Lab, fresh, run, show
 
 from provisioner.errors import LabError
 from provisioner.lab.lab import status
 from provisioner.lab.machine import Mirror, mirror, require_root
-from support import PROVISION, ROOT, Lab, fresh, run, show
 
 ENGINE_VARIABLE = "PROVISION_LAB_TESTS_ENGINE"
 """auto (real vLLM on amd64 hosts) or sim (quick)"""

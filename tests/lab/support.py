@@ -193,21 +193,30 @@ class Started:
             return any(task in line and '"status":"running"' in line for line in lines[-3:])
 
         wait_for(
-            lambda: under_way() or self.process.poll() is not None, timeout, lambda: f"task {task!r}; so far:\n{self.text}"
+            lambda: under_way() or self.process.poll() is not None,
+            timeout,
+            lambda: f"task {task!r}; so far:\n{self.text}",
         )
         assert self.process.poll() is None, f"ended before task {task!r}:\n{self.text}"
 
 
-def run(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float = 600, cwd: Path = ROOT
-) -> Done:
+def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float = 600, cwd: Path = ROOT) -> Done:
     """A command to its end, without a terminal; prints what it took."""
     began = time.monotonic()
     ended = subprocess.run(
-        list(argv), env=env, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout, check=False
+        list(argv),
+        env=env,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=timeout,
+        check=False,
     )
     done = Done(tuple(argv), ended.returncode, ended.stdout, ended.stderr, time.monotonic() - began)
-    show(f"{done.seconds:6.1f} s  exit {done.rc}  {' '.join(Path(argv[0]).name if n == 0 else w for n, w in enumerate(argv))}")
+    show(
+        f"{done.seconds:6.1f} s  exit {done.rc}  {' '.join(Path(argv[0]).name if n == 0 else w for n, w in enumerate(argv))}"
+    )
     return done
 
 
@@ -257,7 +266,9 @@ def fingerprint(host: str) -> str:
 
 def health(host: str, port: int = 8000) -> bool:
     """Whether a server on the host answers /health."""
-    return shell(host, f"curl -sf -m 5 -o /dev/null http://127.0.0.1:{port}/health && echo yes || true").strip() == "yes"
+    return (
+        shell(host, f"curl -sf -m 5 -o /dev/null http://127.0.0.1:{port}/health && echo yes || true").strip() == "yes"
+    )
 
 
 def chat(host: str, model: str, port: int = 8000, key: str = "") -> tuple[int, str]:

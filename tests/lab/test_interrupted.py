@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from support import FP8, Lab, chat, container, show, shell, wait_for
+from support import FP8, Lab, chat, container, shell, show, wait_for
 
 from provisioner.lab import faults
 

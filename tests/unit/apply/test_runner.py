@@ -48,6 +48,7 @@ def result(tmp_path: Path, status: str, *events: dict[str, Any]) -> HostResult:
 
 
 STATS = {"event": "playbook_on_stats", "event_data": {"failures": {}, "dark": {}}}
+STARTED = {"event": "runner_on_start", "event_data": {"host": "a", "task": "t"}}
 CHANGED = {"event": "runner_on_ok", "event_data": {"host": "a", "task": "t", "res": {"changed": True}}}
 FAILED = {"event": "runner_on_failed", "event_data": {"host": "a", "task": "t", "res": {"msg": "why"}}}
 LOST = {"event": "runner_on_unreachable", "event_data": {"host": "a", "task": "t", "res": {"msg": "gone"}}}
@@ -62,9 +63,10 @@ def test_results(tmp_path: Path) -> None:
     assert result(tmp_path, "failed", LOST, STATS) == HostResult(
         host="a", state="unreachable", changed=0, message="lost during “t”: gone"
     )
-    assert result(tmp_path, "canceled", CHANGED) == HostResult(
-        host="a", state="interrupted", changed=1, message="interrupted"
+    assert result(tmp_path, "canceled", STARTED, CHANGED) == HostResult(
+        host="a", state="interrupted", changed=1, message="during “t”"
     )
+    assert result(tmp_path, "canceled").message == "before its first task"
 
 
 def test_an_ansible_that_ended_early_says_its_last_words(tmp_path: Path) -> None:
