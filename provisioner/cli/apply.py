@@ -15,7 +15,7 @@ from provisioner.apply.inventory import write_inventory
 from provisioner.apply.runner import Strategy
 from provisioner.cli import show
 from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
-from provisioner.errors import Exit, UsageError
+from provisioner.errors import Exit, ProvisionError, UsageError
 from provisioner.fleet.load import load_fleet
 from provisioner.fleet.models import Fleet
 from provisioner.fleet.recipes import Recipe, find_recipe
@@ -59,23 +59,8 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
         if not flags.yes and not _allowed(seen):
             say("nothing was changed")
             return Exit.CHANGES
-        run = create_run(fleet.name, command=sys.argv, fleet_path=fleet.path, secrets=seen.secrets.values())
-        code = Exit.HOST_FAILED
-        try:
-            for host in seen.fit:
-                run.save(f"plans/{host.host.name}.json", host.plan.model_dump_json(indent=1) if host.plan else "{}")
-            options = Options(strategy=cast(Strategy, flags.strategy), depth="smoke" if flags.smoke else "benchmark")
-            with interrupt_flag() as interrupted, _shown([host.host.name for host in seen.work], run) as on_event:
-                outcomes = execute(
-                    seen, connections, run.path, on_event=on_event, options=replace(options, interrupted=interrupted)
-                )
-            code = _report(flags.json, seen, outcomes, run)
-        except KeyboardInterrupt:
-            code = Exit.INTERRUPTED
-            raise
-        finally:
-            run.finish(code)
-        return code
+        options = Options(strategy=cast(Strategy, flags.strategy), depth="smoke" if flags.smoke else "benchmark")
+        return _executed(seen, connections, options, json=flags.json)
 
 
 def plan(path: Path, hosts: Sequence[str], *, json: bool, diff: bool) -> Exit:
@@ -98,7 +83,7 @@ def probe(path: Path, hosts: Sequence[str], *, json: bool) -> Exit:
     out(show.facts_json(seen) if json else show.facts(seen))
     unreached = [host for host in seen.hosts if host.facts is None]
     for host in unreached:
-        say(f"{host.host.name}: {'; '.join(host.problems)}")
+        say("; ".join(host.problems))
     return unreached[0].exit_code if unreached else Exit.OK
 
 
@@ -118,20 +103,8 @@ def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool) -> Ex
             replace(host, unproven=tuple(server.name for server in host.plan.servers)) if host.plan else host
             for host in seen.hosts
         )
-        seen = replace(seen, hosts=everything)
-        run = create_run(fleet.name, command=sys.argv, fleet_path=fleet.path, secrets=seen.secrets.values())
-        code = Exit.HOST_FAILED
-        try:
-            with interrupt_flag() as interrupted, _shown([host.host.name for host in seen.work], run) as on_event:
-                options = Options(depth="smoke" if smoke else "benchmark", interrupted=interrupted)
-                outcomes = execute(seen, connections, run.path, on_event=on_event, options=options)
-            code = _report(json, seen, outcomes, run)
-        except KeyboardInterrupt:
-            code = Exit.INTERRUPTED
-            raise
-        finally:
-            run.finish(code)
-        return code
+        options = Options(depth="smoke" if smoke else "benchmark")
+        return _executed(replace(seen, hosts=everything), connections, options, json=json)
 
 
 def render(path: Path, hosts: Sequence[str], output: Path) -> Exit:
@@ -154,6 +127,30 @@ def execute_nothing(seen: Survey) -> tuple[HostOutcome, ...]:
         HostOutcome(host.host.name, host.exit_code, untouched=host.fit, message="; ".join(host.problems))
         for host in seen.hosts
     )
+
+
+def _executed(seen: Survey, connections: Connections, options: Options, *, json: bool) -> Exit:
+    """Execute and report, with a record of it however it ends."""
+    fleet = seen.fleet
+    run = create_run(fleet.name, command=sys.argv, fleet_path=fleet.path, secrets=seen.secrets.values())
+    code = Exit.HOST_FAILED
+    try:
+        for host in seen.fit:
+            run.save(f"plans/{host.host.name}.json", host.plan.model_dump_json(indent=1) if host.plan else "{}")
+        with interrupt_flag() as interrupted, _shown([host.host.name for host in seen.work], run) as on_event:
+            outcomes = execute(
+                seen, connections, run.path, on_event=on_event, options=replace(options, interrupted=interrupted)
+            )
+        code = _report(json, seen, outcomes, run)
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+        raise
+    except ProvisionError as error:
+        code = Exit(error.exit_code)
+        raise
+    finally:
+        run.finish(code)
+    return code
 
 
 def _load(path: Path, only: Sequence[str]) -> tuple[Fleet, dict[str, Recipe]]:

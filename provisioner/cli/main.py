@@ -130,16 +130,15 @@ def run(argv: Sequence[str]) -> int:
         # Problems of an input file begin with their place, as compilers write it: editors jump there.
         say(str(error) if isinstance(error, InputError) else f"error: {error}")
         return int(error.exit_code)
-    except KeyboardInterrupt:
-        say("interrupted")
-        return int(Exit.INTERRUPTED)
-    except typer.Abort:
-        return int(Exit.INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort):
+        code = Exit.INTERRUPTED
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors
             error.show()
             return int(error.exit_code)
         raise
+    if code == Exit.INTERRUPTED:  # typer makes an exit code of Ctrl-C itself
+        say("interrupted")
     return int(code or 0)
 
 

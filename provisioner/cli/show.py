@@ -17,11 +17,11 @@ from provisioner.rollout.survey import HostSurvey, Survey
 def problems(seen: Survey) -> str:
     """One table of what stands in the way, host by host."""
     width = max(len(host.host.name) for host in seen.unfit)
-    lines = ["", f"{len(seen.unfit)} of {len(seen.hosts)} hosts cannot be provisioned as they are:"]
+    lines = ["", f"{len(seen.unfit)} of {_hosts(len(seen.hosts))} cannot be provisioned as they are:"]
     for host in seen.unfit:
         name = host.host.name.ljust(width)
         for position, problem in enumerate(host.problems):
-            first, *rest = problem.splitlines()
+            first, *rest = problem.removeprefix(f"{host.host.name}: ").splitlines()
             lines.append(f"  {name if position == 0 else ' ' * width}  {first}")
             lines += [f"  {' ' * width}  {line.strip()}" for line in rest]
     return "\n".join(lines)
@@ -76,7 +76,7 @@ def _summary(seen: Survey) -> str:
     validating = [host for host in seen.fit if not host.changes and host.unproven]
     idle = len(seen.fit) - len(changing) - len(validating)
     parts = [f"{len(changing)} to change", f"{len(validating)} to validate", f"{idle} as planned"]
-    return f"{len(seen.hosts)} hosts: {', '.join(parts)}" + (f", {len(seen.unfit)} unfit" if seen.unfit else "")
+    return f"{_hosts(len(seen.hosts))}: {', '.join(parts)}" + (f", {len(seen.unfit)} unfit" if seen.unfit else "")
 
 
 def plan_json(seen: Survey) -> str:
@@ -128,10 +128,11 @@ def outcome(outcomes: Sequence[HostOutcome], run_dir: Path | None) -> str:
         lines += _outcome(one)
     untouched = sum(one.untouched for one in outcomes)
     if untouched == len(outcomes):
-        lines.append(f"nothing changed: {untouched} hosts are as planned and validated")
+        verb = "is" if untouched == 1 else "are"
+        lines.append(f"nothing changed: {_hosts(untouched)} {verb} as planned and validated")
     else:
         good = sum(one.exit_code == Exit.OK for one in outcomes)
-        lines.append(f"{good} of {len(outcomes)} hosts served and validated ({untouched} untouched)")
+        lines.append(f"{good} of {_hosts(len(outcomes))} served and validated ({untouched} untouched)")
     lines += [f"chat answer from {v.host}: {v.chat_answer!r}" for v in _answers(outcomes)[:1]]
     if run_dir:
         lines.append(f"record: {run_dir}")
@@ -164,3 +165,7 @@ def outcome_json(seen: Survey, outcomes: Sequence[HostOutcome], run_dir: Path | 
     }
     document = {"fleet": seen.fleet.name, "run": str(run_dir) if run_dir else None, "hosts": hosts}
     return json.dumps(document, indent=1)
+
+
+def _hosts(count: int) -> str:
+    return f"{count} host" if count == 1 else f"{count} hosts"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from builders import converged, facts, fleet, plan
+from worlds import World, proven
 
 from provisioner.apply.runner import HostResult
 from provisioner.errors import Exit, HostError, UnreachableError
@@ -21,8 +22,6 @@ from provisioner.rollout import execute as module
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
 from provisioner.rollout.survey import Survey
-
-from worlds import World, proven
 
 DONE = "sudo -n rm -f /var/lib/vllm/proofs/nemotron.json"
 WROTE = "sudo -n sh -c 'umask 022; mkdir -p /var/lib/vllm/proofs"

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from builders import converged, facts, fleet, plan, recipes, server, spark
+from worlds import World, answer, proven
 
 from provisioner.errors import Exit, HostError, UnreachableError, UsageError
 from provisioner.fleet.models import Fleet
@@ -12,8 +13,6 @@ from provisioner.hosts.fake import ConnectionDies, FakeTransport
 from provisioner.plan.facts import Facts, Port
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.survey import Survey, look_again, probe_request, survey
-
-from .surveys import World, answer, proven
 
 DOWN = UnreachableError("down: connection refused")
 
@@ -139,7 +138,7 @@ def test_every_file_of_a_plan_is_probed_for(monkeypatch: pytest.MonkeyPatch) -> 
 def test_secrets_are_resolved_for_fit_plans_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     the_fleet = fleet(server(api_key="env:KEY_THAT_IS_NOT_SET"), hosts=("a",))
     assert looked_at(monkeypatch, the_fleet, a=DOWN).secrets == {}
-    with pytest.raises(UsageError, match="^the secret env:KEY_THAT_IS_NOT_SET is not set"):
+    with pytest.raises(UsageError, match=r"^the secret env:KEY_THAT_IS_NOT_SET is not set"):
         looked_at(monkeypatch, the_fleet, a=facts("a"))
     monkeypatch.setenv("KEY_THAT_IS_NOT_SET", "k")
     assert looked_at(monkeypatch, the_fleet, a=facts("a")).secrets == {"env:KEY_THAT_IS_NOT_SET": "k"}

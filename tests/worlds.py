@@ -25,7 +25,7 @@ from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import proof_path
 from provisioner.rollout.survey import Survey, survey
 
-RECORDED = Path(__file__).parents[2] / "recorded"
+RECORDED = Path(__file__).parent / "recorded"
 
 
 def answer(path: str, **changes: dict[str, Any]) -> str:

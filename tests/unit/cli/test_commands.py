@@ -1,0 +1,250 @@
+"""Commands from words to exit codes, over hosts whose facts are given: nothing is changed, and nobody is reached."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from builders import converged, facts, plan
+from worlds import World, proven
+
+from provisioner.cli import apply as module
+from provisioner.cli.main import run
+from provisioner.errors import Exit, UnreachableError, UsageError
+from provisioner.fleet.load import load_fleet
+from provisioner.plan.facts import Facts
+from provisioner.rollout.execute import HostOutcome
+
+FLEET = "hosts: [{hosts}]\nservers:\n  nemotron: {{recipe: nemotron-3-nano}}\n"
+ASKED = "error: there is no terminal to ask at\n  hint: add --yes to change hosts without asking\n"
+
+
+class Stage:
+    """A fleet file, a world of hosts, and a state directory of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.patch, self.folder, self.path = monkeypatch, folder, folder / "fleet.yaml"
+        self.world = World({})
+        self.executed: list[dict[str, Any]] = []
+        self.outcomes: list[HostOutcome] | BaseException = []
+        monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        monkeypatch.setattr("sys.stdin", io.StringIO())
+        monkeypatch.setattr("provisioner.rollout.survey.probe_all", lambda *given: self.world.probe_all(*given))
+        monkeypatch.setattr(module, "execute", self.execute)
+
+    def hosts(self, text: str | None = None, **found: Facts | Exception) -> str:
+        self.path.write_text(text or FLEET.format(hosts=", ".join(found)))
+        self.world = World(found)  # type: ignore[arg-type]
+        return str(self.path)
+
+    def execute(self, seen: Any, connections: Any, run_dir: Path, **given: Any) -> tuple[HostOutcome, ...]:
+        self.executed.append({"hosts": [host.host.name for host in seen.work], "run_dir": run_dir, **given})
+        if isinstance(self.outcomes, BaseException):
+            raise self.outcomes
+        return tuple(self.outcomes) or tuple(HostOutcome(host.host.name, Exit.OK, changed=1) for host in seen.hosts)
+
+    @property
+    def runs(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("state/provision/runs/*/*") if not path.is_symlink())
+
+    def ready(self, host: str) -> Facts:
+        """A host as planned and proven."""
+        of = load_fleet(self.path)
+        the_plan = plan(of, facts(host))
+        return proven(converged(the_plan), the_plan)
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
+    return Stage(monkeypatch, tmp_path)
+
+
+def test_a_wrong_fleet_file(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    path = stage.hosts("hosts: [a]\nservers:\n  nemotron: {recipe: nemotron-3-nano, varient: fp8}\n")
+    assert run([path]) == Exit.BAD_INPUT
+    assert capsys.readouterr().err == (f'{path}:3:39: servers.nemotron.varient: unknown key; did you mean "variant"?\n')
+    assert stage.world.requests == {}
+
+
+class TestApply:
+    def test_without_a_terminal_and_yes_nothing_happens(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run([stage.hosts(a=facts("a"))]) == Exit.BAD_INPUT
+        assert capsys.readouterr().err.endswith(ASKED)
+        assert (stage.executed, stage.runs) == ([], [])
+
+    @pytest.mark.parametrize(("typed", "code", "executed"), [("y\n", Exit.OK, 1), ("n\n", Exit.CHANGES, 0)])
+    def test_somebody_is_asked(
+        self, stage: Stage, capsys: pytest.CaptureFixture[str], typed: str, code: Exit, executed: int
+    ) -> None:
+        stage.patch.setattr(module, "at_terminal", lambda: True)
+        stage.patch.setattr("sys.stdin", io.StringIO(typed))
+        assert run([stage.hosts(a=facts("a"), b=facts("b"))]) == code
+        said = capsys.readouterr().err
+        assert "Change 2 of 2 hosts? [y/N] " in said
+        assert said.endswith("nothing was changed\n") is (executed == 0)
+        assert (len(stage.executed), len(stage.runs)) == (executed, executed)
+
+    def test_a_run_and_its_record(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run([stage.hosts(a=facts("a")), "--yes", "--smoke", "--strategy", "linear"]) == Exit.OK
+        (run_dir,) = stage.runs
+        (did,) = stage.executed
+        assert (did["hosts"], did["run_dir"]) == (["a"], run_dir)
+        assert (did["options"].depth, did["options"].strategy) == ("smoke", "linear")
+        assert json.loads((run_dir / "plans" / "a.json").read_text())["hardware"] == "h200"
+        assert json.loads((run_dir / "report.json").read_text())["hosts"]["a"]["exit_code"] == 0
+        out, err = capsys.readouterr()
+        assert out == f"\n1 of 1 host served and validated (0 untouched)\nrecord: {run_dir}\n"
+        assert "  ~ docker_engine: docker: Docker is not installed\n" in err
+
+    def test_json_alone_is_on_stdout(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run([stage.hosts(a=facts("a")), "--yes", "--json"]) == Exit.OK
+        out, err = capsys.readouterr()
+        assert json.loads(out)["hosts"]["a"]["changed"] == 1
+        assert "1 of 1 host served and validated" in err
+
+    def test_a_converged_fleet_is_left_alone(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        path = stage.hosts(a=facts("a"), b=facts("b"))
+        stage.hosts(a=stage.ready("a"), b=stage.ready("b"))
+        assert run([path]) == Exit.OK
+        assert capsys.readouterr().out == "\nnothing changed: 2 hosts are as planned and validated\n"
+        assert (stage.executed, stage.runs) == ([], [])
+
+    def test_an_unfit_host_stops_all(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        path = stage.hosts(a=facts("a"), b=UnreachableError("b: refused"))
+        assert run([path, "--yes"]) == Exit.UNREACHABLE
+        assert capsys.readouterr().err.endswith(
+            "1 of 2 hosts cannot be provisioned as they are:\n  b  refused\n"
+            "nothing was changed; mend them, or provision the other 1 with --keep-going\n"
+        )
+        assert (stage.executed, stage.runs) == ([], [])
+
+    def test_keep_going(self, stage: Stage) -> None:
+        path = stage.hosts(a=facts("a"), b=facts("b", sudo=False))
+        stage.outcomes = [HostOutcome("a", Exit.OK), HostOutcome("b", Exit.HOST_FAILED, message="no sudo")]
+        assert run([path, "--yes", "--keep-going"]) == Exit.HOST_FAILED
+        assert stage.executed[0]["hosts"] == ["a"]
+
+    def test_keep_going_with_no_fit_host(self, stage: Stage) -> None:
+        assert run([stage.hosts(b=facts("b", sudo=False)), "--yes", "--keep-going"]) == Exit.HOST_FAILED
+        assert stage.executed == []
+
+    def test_some_hosts_only(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        path = stage.hosts(a=facts("a"), b=facts("b"), c=facts("c"))
+        assert run([path, "--yes", "--hosts", "c", "--hosts", "a"]) == Exit.OK
+        assert stage.executed[0]["hosts"] == ["a", "c"]
+        assert run([path, "--yes", "--hosts", "d"]) == Exit.BAD_INPUT
+        assert capsys.readouterr().err.endswith(f"error: --hosts: not in {path}: d\n")
+
+    def test_a_secret_that_is_missing(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        path = stage.hosts(FLEET.format(hosts="a") + "hub: {token: env:NO_SUCH_TOKEN}\n", a=facts("a"))
+        assert run([path, "--yes"]) == Exit.BAD_INPUT
+        assert capsys.readouterr().err.endswith(
+            "error: the secret env:NO_SUCH_TOKEN is not set\n  hint: export NO_SUCH_TOKEN=… before running this\n"
+        )
+        assert stage.runs == []
+
+    @pytest.mark.parametrize(
+        ("error", "code"), [(KeyboardInterrupt(), Exit.INTERRUPTED), (UsageError("x"), Exit.BAD_INPUT)]
+    )
+    def test_a_run_that_ends_early_is_recorded(self, stage: Stage, error: BaseException, code: Exit) -> None:
+        stage.outcomes = error
+        assert run([stage.hosts(a=facts("a")), "--yes"]) == code
+        (run_dir,) = stage.runs
+        record = json.loads((run_dir / "record.json").read_text())
+        assert record["exit_code"] == code
+        assert record["finished"]
+
+    def test_secrets_are_not_in_the_run_directory(self, stage: Stage) -> None:
+        stage.patch.setenv("PLANTED", "planted-s3cret")
+        path = stage.hosts(FLEET.format(hosts="a") + "hub: {token: env:PLANTED}\n", a=facts("a"))
+        stage.outcomes = [HostOutcome("a", Exit.HOST_FAILED, message="hub said planted-s3cret")]
+        assert run([path, "--yes"]) == Exit.HOST_FAILED
+        (run_dir,) = stage.runs
+        texts = {path.name: path.read_text() for path in run_dir.rglob("*") if path.is_file()}
+        assert "report.json" in texts
+        assert not [name for name, text in texts.items() if "planted-s3cret" in text]
+
+    def test_a_dry_run_is_a_plan(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run([stage.hosts(a=facts("a")), "--dry-run"]) == Exit.CHANGES
+        assert "1 host: 1 to change" in capsys.readouterr().out
+        assert stage.executed == []
+
+
+class TestPlan:
+    def test_exit_codes(self, stage: Stage) -> None:
+        path = stage.hosts(a=facts("a"))
+        assert run(["plan", path]) == Exit.CHANGES
+        stage.hosts(a=converged(plan(load_fleet(stage.path), facts("a"))))
+        assert run(["plan", path]) == Exit.CHANGES  # not validated yet
+        stage.hosts(a=stage.ready("a"))
+        assert run(["plan", path]) == Exit.OK
+        stage.hosts(a=facts("a"), b=facts("b", systemd=False))
+        assert run(["plan", path]) == Exit.HOST_FAILED
+
+    def test_json(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["plan", stage.hosts(a=facts("a")), "--json"]) == Exit.CHANGES
+        assert json.loads(capsys.readouterr().out)["hosts"]["a"]["changes"]
+
+    def test_diff(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["plan", stage.hosts(a=facts("a")), "--diff"]) == Exit.CHANGES
+        assert "      +[Service]\n" in capsys.readouterr().out
+
+
+class TestProbe:
+    def test_a_host_that_is_down(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        path = stage.hosts(a=facts("a"), b=UnreachableError("b: refused"))
+        assert run(["probe", path, "--json"]) == Exit.UNREACHABLE
+        out, err = capsys.readouterr()
+        assert json.loads(out)["b"] is None
+        assert err.endswith("\nb: refused\n")
+
+    def test_an_unfit_host_can_be_looked_at(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["probe", stage.hosts(a=facts("a", sudo=False))]) == Exit.OK
+        assert capsys.readouterr().out.startswith("a: Ubuntu 24.04.3 LTS, x86_64, kernel 6.8.0\n")
+
+
+class TestValidate:
+    def test_what_runs_as_planned_is_proven_again(self, stage: Stage) -> None:
+        path = stage.hosts(a=facts("a"))
+        stage.hosts(a=stage.ready("a"))
+        assert run(["validate", path, "--smoke"]) == Exit.OK
+        (did,) = stage.executed
+        assert (did["hosts"], did["options"].depth) == (["a"], "smoke")
+        assert len(stage.runs) == 1
+
+    def test_a_host_with_changes_proves_nothing(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        path = stage.hosts(a=facts("a"))
+        assert run(["validate", path]) == Exit.CHANGES
+        assert capsys.readouterr().err.endswith(f"a: not as planned; run `provision plan {path}` to see why\n")
+        assert (stage.executed, stage.runs) == ([], [])
+
+    def test_an_unfit_host(self, stage: Stage) -> None:
+        assert run(["validate", stage.hosts(a=UnreachableError("a: x"))]) == Exit.UNREACHABLE
+        assert stage.executed == []
+
+    def test_an_interrupted_validation_is_recorded(self, stage: Stage) -> None:
+        path = stage.hosts(a=facts("a"))
+        stage.hosts(a=stage.ready("a"))
+        stage.outcomes = KeyboardInterrupt()
+        assert run(["validate", path]) == Exit.INTERRUPTED
+        assert json.loads((stage.runs[0] / "record.json").read_text())["exit_code"] == Exit.INTERRUPTED
+
+
+class TestRender:
+    def test_an_inventory_for_use_without_us(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        out = stage.folder / "deep" / "out"
+        assert run(["render", stage.hosts(a=facts("a"), b=facts("b")), "-o", str(out)]) == Exit.OK
+        assert list(yaml.safe_load((out / "hosts.yml").read_text())["all"]["hosts"]) == ["a", "b"]
+        assert sorted(path.name for path in (out / "host_vars").iterdir()) == ["a.yml", "b.yml"]
+        assert capsys.readouterr().err.endswith(
+            f"inventory of 2 hosts written to {out}; secrets are looked up when Ansible runs\n"
+        )
+
+    def test_an_unfit_host(self, stage: Stage) -> None:
+        out = stage.folder / "out"
+        assert run(["render", stage.hosts(a=facts("a", systemd=False)), "-o", str(out)]) == Exit.HOST_FAILED
+        assert not out.exists()
