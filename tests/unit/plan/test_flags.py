@@ -70,12 +70,17 @@ def test_value_of(argv: tuple[str, ...], value: str | None) -> None:
     assert flags.value_of(argv, "--port") == value
 
 
-@given(st.lists(st.sampled_from(["--a", "--b", "-c", "1", "-2", "x", "--a=3"])), st.text("xyz", min_size=1))
-def test_what_was_set_is_what_is_read(argv: list[str], value: str) -> None:
+UNITS = [("--a",), ("--a", "1"), ("--a=3",), ("--b", "-2", "x"), ("--b=y",), ("-c", "x"), ("--bool",)]
+
+
+@given(st.lists(st.sampled_from(UNITS)), st.text("xyz", min_size=1))
+def test_what_was_set_is_what_is_read(units: list[tuple[str, ...]], value: str) -> None:
+    argv = ["org/model", *(word for unit in units for word in unit)]
     changed = flags.set_flag(argv, "--a", value)
     assert flags.value_of(changed, "--a") == value
     assert flags.value_of(flags.drop_flag(changed, "--a"), "--a") is None
-    for other in ("--b", "-c"):
+    assert changed.count("--a") == 1
+    for other in ("--b", "-c", "--bool"):
         assert flags.value_of(changed, other) == flags.value_of(argv, other)
 
 
