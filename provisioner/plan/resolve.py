@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -11,20 +9,18 @@ from typing import Any, TypeVar
 from provisioner.errors import HostError
 from provisioner.fleet.base import Platform
 from provisioner.fleet.models import Fleet, Host, Server
-from provisioner.fleet.models import Image as ImageSettings
 from provisioner.fleet.recipes import Command, Recipe, resolve
 from provisioner.fleet.taxonomy import HardwareProfile, match_hardware, profile_of
 from provisioner.plan import flags, model, render, variables
 from provisioner.plan.bench import benchmark
 from provisioner.plan.docker_run import docker_run, gpus_value
 from provisioner.plan.facts import Facts
-from provisioner.plan.versions import gate_env, older, version_of
+from provisioner.plan.images import image_of
+from provisioner.plan.versions import gate_env, older
 
 PLUGIN_DIR = "/var/lib/vllm/plugins"
 ENV_DIR = "/etc/vllm"
 UNIT_DIR = "/etc/systemd/system"
-DEPLOY_TAG = "vllm/vllm-openai:deploy"
-"""the guide's name for the image that is deployed"""
 REVISION = "main"
 
 
@@ -99,7 +95,7 @@ def _server(
     command = resolve(
         recipe, variant=server.variant, hardware=profile.id, gpu_count=gpu_count, features=server.features
     )
-    image = _image(server, command, profile, platform)
+    image = image_of(server, command, profile, platform)
     env, dropped = gate_env({**command.env, **server.env}, image.vllm_version)
     notes = _notes(server, command, image)
     argv = _argv(server, command)
@@ -234,41 +230,6 @@ def _wanted(gpus: str | int | tuple[int, ...]) -> set[int]:
 def _plugin_files(argv: tuple[str, ...], command: Command) -> list[tuple[str, str]]:
     file = flags.value_of(argv, "--reasoning-parser-plugin")
     return [(command.plugin_repo or command.model_id, file)] if file and "/" not in file else []
-
-
-def _image(server: Server, command: Command, profile: HardwareProfile, platform: Platform) -> model.Image:
-    chosen = next(
-        (server.image[key] for key in (profile.id, platform, "default") if key in server.image), ImageSettings()
-    )
-    if chosen.pull or (chosen.build is None and command.build is None):
-        reference = chosen.pull or command.image or "vllm/vllm-openai:latest"
-        return model.Image(
-            reference=reference, platform=platform, deploy_tag=DEPLOY_TAG, vllm_version=version_of(reference)
-        )
-    source = _build_source(server, command, chosen)
-    return model.Image(
-        reference=f"vllm/vllm-openai:build-{_inputs_hash(source, platform)}",
-        platform=platform,
-        build=source,
-        deploy_tag=DEPLOY_TAG,
-        vllm_version=version_of(source.ref),
-    )
-
-
-def _build_source(server: Server, command: Command, chosen: ImageSettings) -> model.BuildSource:
-    recipe, own = command.build, chosen.build
-    merged: dict[str, Any] = recipe.model_dump(exclude_none=True) if recipe else {}
-    merged |= own.model_dump(exclude_none=True) if own else {}
-    merged["args"] = {**((recipe and recipe.args) or {}), **((own and own.args) or {})}
-    missing = [key for key in ("git", "ref", "dockerfile", "target") if key not in merged]
-    if missing:
-        raise HostError(f"server {server.name}: the image's build lacks {', '.join(missing)}")
-    return model.BuildSource(**merged)
-
-
-def _inputs_hash(source: model.BuildSource, platform: Platform) -> str:
-    inputs = json.dumps([source.model_dump(), platform], sort_keys=True)
-    return hashlib.sha256(inputs.encode()).hexdigest()[:12]
 
 
 def _images(images: list[model.Image]) -> tuple[model.Image, ...]:

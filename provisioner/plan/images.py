@@ -1,0 +1,58 @@
+"""Which image a server runs, and how it comes to be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from provisioner.errors import HostError
+from provisioner.fleet.base import Platform
+from provisioner.fleet.models import Image as ImageSettings
+from provisioner.fleet.models import Server
+from provisioner.fleet.recipes import Command
+from provisioner.fleet.taxonomy import HardwareProfile
+from provisioner.plan import model
+from provisioner.plan.versions import version_of
+
+DEPLOY_TAG = "vllm/vllm-openai:deploy"
+"""the guide's name for the image that is deployed"""
+
+
+def image_of(server: Server, command: Command, profile: HardwareProfile, platform: Platform) -> model.Image:
+    """The image of a server on some hardware: what the fleet file says most exactly, else what the recipe says.
+
+    A build is named by the hash of its inputs. HostError when something that a build needs is said nowhere.
+    """
+    chosen = next(
+        (server.image[key] for key in (profile.id, platform, "default") if key in server.image), ImageSettings()
+    )
+    if chosen.pull or (chosen.build is None and command.build is None):
+        reference = chosen.pull or command.image or "vllm/vllm-openai:latest"
+        return model.Image(
+            reference=reference, platform=platform, deploy_tag=DEPLOY_TAG, vllm_version=version_of(reference)
+        )
+    source = _build_source(server, command, chosen)
+    return model.Image(
+        reference=f"vllm/vllm-openai:build-{_inputs_hash(source, platform)}",
+        platform=platform,
+        build=source,
+        deploy_tag=DEPLOY_TAG,
+        vllm_version=version_of(source.ref),
+    )
+
+
+def _build_source(server: Server, command: Command, chosen: ImageSettings) -> model.BuildSource:
+    recipe, own = command.build, chosen.build
+    merged: dict[str, Any] = recipe.model_dump(exclude_none=True) if recipe else {}
+    merged |= own.model_dump(exclude_none=True) if own else {}
+    merged["args"] = {**((recipe and recipe.args) or {}), **((own and own.args) or {})}
+    missing = [key for key in ("git", "ref", "dockerfile", "target") if key not in merged]
+    if missing:
+        raise HostError(f"server {server.name}: the image's build lacks {', '.join(missing)}")
+    return model.BuildSource(**merged)
+
+
+def _inputs_hash(source: model.BuildSource, platform: Platform) -> str:
+    inputs = json.dumps([source.model_dump(), platform], sort_keys=True)
+    return hashlib.sha256(inputs.encode()).hexdigest()[:12]
