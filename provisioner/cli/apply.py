@@ -79,7 +79,7 @@ def probe(path: Path, hosts: Sequence[str], *, json: bool) -> Exit:
     """Facts of every host."""
     fleet, recipes = _load(path, hosts)
     with _connections(fleet) as connections:
-        seen = _survey(fleet, recipes, connections)
+        seen = _survey(fleet, recipes, connections, compare=False)
     out(show.facts_json(seen) if json else show.facts(seen))
     unreached = [host for host in seen.hosts if host.facts is None]
     for host in unreached:
@@ -111,7 +111,7 @@ def render(path: Path, hosts: Sequence[str], output: Path) -> Exit:
     """The inventory that a run would use."""
     fleet, recipes = _load(path, hosts)
     with _connections(fleet) as connections:
-        seen = _survey(fleet, recipes, connections)
+        seen = _survey(fleet, recipes, connections, compare=False)
     if seen.unfit:
         say(show.problems(seen))
         return _worst(seen)
@@ -167,9 +167,9 @@ def _connections(fleet: Fleet) -> Connections:
     return Connections(lambda host: connect(host, fleet.ssh))
 
 
-def _survey(fleet: Fleet, recipes: dict[str, Recipe], connections: Connections) -> Survey:
+def _survey(fleet: Fleet, recipes: dict[str, Recipe], connections: Connections, *, compare: bool = True) -> Survey:
     with _shown([host.name for host in fleet.hosts], None) as on_event:
-        return survey(fleet, recipes, connections, on_event=on_event)
+        return survey(fleet, recipes, connections, on_event=on_event, compare=compare)
 
 
 @contextmanager

@@ -68,10 +68,18 @@ class Survey:
         return tuple(host for host in self.fit if host.work)
 
 
-def survey(fleet: Fleet, recipes: Mapping[str, Recipe], connections: Connections, *, on_event: OnEvent) -> Survey:
+def survey(
+    fleet: Fleet,
+    recipes: Mapping[str, Recipe],
+    connections: Connections,
+    *,
+    on_event: OnEvent,
+    compare: bool = True,
+) -> Survey:
     """Probes all hosts at once, one round trip each, and plans each as soon as its facts are there.
 
-    Raises UsageError when a secret cannot be resolved; everything else is said per host.
+    `compare` False leaves out what differs, for which alone secrets are needed. Raises UsageError when one cannot be
+    resolved; everything else is said per host.
     """
     for host in fleet.hosts:
         on_event(Event(host=host.name, phase="probe", status="running", task="looking at the host"))
@@ -82,6 +90,8 @@ def survey(fleet: Fleet, recipes: Mapping[str, Recipe], connections: Connections
         found[result.host] = seen
         on_event(_event(seen))
     hosts = [found[host.name] for host in fleet.hosts]
+    if not compare:
+        return Survey(fleet=fleet, hosts=tuple(hosts), secrets={})
     # Secrets are resolved once the plans say which; values stay in memory.
     secrets = resolve_secrets(secret_references([seen.plan for seen in hosts if seen.plan]))
     return Survey(fleet=fleet, hosts=tuple(_compare(seen, secrets) for seen in hosts), secrets=secrets)

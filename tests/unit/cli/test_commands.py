@@ -207,6 +207,12 @@ class TestProbe:
         assert capsys.readouterr().out.startswith("a: Ubuntu 24.04.3 LTS, x86_64, kernel 6.8.0\n")
 
 
+@pytest.mark.parametrize("words", ["probe {path}", "render {path} -o {out}"])
+def test_looking_needs_no_secrets(stage: Stage, words: str) -> None:
+    path = stage.hosts(FLEET.format(hosts="a") + "hub: {token: env:NO_SUCH_TOKEN}\n", a=facts("a"))
+    assert run(words.format(path=path, out=stage.folder / "out").split()) == Exit.OK
+
+
 class TestValidate:
     def test_what_runs_as_planned_is_proven_again(self, stage: Stage) -> None:
         path = stage.hosts(a=facts("a"))
