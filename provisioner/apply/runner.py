@@ -16,6 +16,7 @@ import ansible_runner.interface
 from provisioner import assets
 from provisioner.apply.inventory import extra_variables, write_inventory
 from provisioner.apply.outcome import Outcomes
+from provisioner.apply.reaper import reaper
 from provisioner.apply.secrets_file import memory_file
 from provisioner.errors import ProvisionError
 from provisioner.fleet.base import Frozen
@@ -76,7 +77,8 @@ def apply(
             cancel_callback=interrupted,
         )
         runner.config.env = _environment(runner.config.env, strategy, forks=len(plans))
-        status, _ = runner.run()
+        with reaper(str(extra)):
+            status, _ = runner.run()
     if status == "timeout":
         raise ProvisionError(f"Ansible did not finish within {TIMEOUT_S // 3600} h; its record is in {run_dir}")
     return tuple(_result(host, outcomes, status, run_dir) for host in outcomes.hosts)

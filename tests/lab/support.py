@@ -192,11 +192,8 @@ class Started:
             lines = events.read_text().splitlines() if events.exists() else []
             return any(task in line and '"status":"running"' in line for line in lines[-3:])
 
-        wait_for(
-            lambda: under_way() or self.process.poll() is not None,
-            timeout,
-            lambda: f"task {task!r}; so far:\n{self.text}",
-        )
+        ready = lambda: under_way() or self.process.poll() is not None  # noqa: E731
+        wait_for(ready, timeout, lambda: f"task {task!r}; so far:\n{self.text}")
         assert self.process.poll() is None, f"ended before task {task!r}:\n{self.text}"
 
 
@@ -214,9 +211,7 @@ def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: f
         check=False,
     )
     done = Done(tuple(argv), ended.returncode, ended.stdout, ended.stderr, time.monotonic() - began)
-    show(
-        f"{done.seconds:6.1f} s  exit {done.rc}  {' '.join(Path(argv[0]).name if n == 0 else w for n, w in enumerate(argv))}"
-    )
+    show(f"{done.seconds:6.1f} s  exit {done.rc}  {' '.join([Path(argv[0]).name, *argv[1:]])}")
     return done
 
 

@@ -48,6 +48,7 @@ def test_kill_9_while_the_image_is_pulled(lab: Lab, free_host: str, fleet: Path)
         assert run.wait(60) == -signal.SIGKILL
     record = lab.record(NAME)
     assert record["finished"] is None
+    # nobody was left to write it down, but the events are on the disk
     last = (lab.latest_run(NAME) / "events.jsonl").read_text().splitlines()[-1]
     assert "vllm_image: Pull" in last, last
     _nobody_left(lab)
@@ -57,7 +58,7 @@ def test_ssh_cut_while_weights_are_downloaded(lab: Lab, free_host: str, fleet: P
     before = lab.runs(NAME)
     with lab.started(fleet, "--yes") as run:
         run.wait_for_task(NAME, before, "model_weights: Download")
-        cut = shell(free_host, "pkill -e -f 'sshd.*: ops'; true")
+        cut = shell(free_host, "pkill -e -f '^sshd-session: [o]ps'; true")
         assert "killed" in cut, cut
         code = run.wait(120)
         assert code in (1, 4), run.text
@@ -66,7 +67,7 @@ def test_ssh_cut_while_weights_are_downloaded(lab: Lab, free_host: str, fleet: P
     assert record["hosts"][free_host]["state"] == "failed", record
     assert record["hosts"][free_host]["phase"] == "apply", record
     assert "model_weights" in str(record["hosts"][free_host]), record
-    assert code == 4, run.text
+    _nobody_left(lab)
 
 
 def test_network_gone_while_it_is_validated(lab: Lab, free_host: str) -> None:
