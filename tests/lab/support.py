@@ -190,10 +190,10 @@ class Started:
                 return False
             events = self.lab.latest_run(fleet).parent / fresh[-1] / "events.jsonl"
             lines = events.read_text().splitlines() if events.exists() else []
-            return any(task in line and '"status":"running"' in line for line in lines[-3:])
+            return bool(lines) and task in lines[-1] and '"status":"running"' in lines[-1]
 
         ready = lambda: under_way() or self.process.poll() is not None  # noqa: E731
-        wait_for(ready, timeout, lambda: f"task {task!r}; so far:\n{self.text}")
+        wait_for(ready, timeout, lambda: f"task {task!r}; so far:\n{self.text}", every=0.03)
         assert self.process.poll() is None, f"ended before task {task!r}:\n{self.text}"
 
 

@@ -57,7 +57,7 @@ def test_kill_9_while_the_image_is_pulled(lab: Lab, free_host: str, fleet: Path)
 def test_ssh_cut_while_weights_are_downloaded(lab: Lab, free_host: str, fleet: Path) -> None:
     before = lab.runs(NAME)
     with lab.started(fleet, "--yes") as run:
-        run.wait_for_task(NAME, before, "model_weights: Download")
+        run.wait_for_task(NAME, before, "model_weights: Download nvidia")
         cut = shell(free_host, "pkill -e -f '^sshd-session: [o]ps'; true")
         assert "killed" in cut, cut
         code = run.wait(120)
@@ -74,7 +74,7 @@ def test_network_gone_while_it_is_validated(lab: Lab, free_host: str) -> None:
     """The cable is out for longer than a connection may be silent: the run ends by itself and says which host."""
     # a long benchmark, to have something to interrupt
     benchmark = {"random_input_len": 8, "random_output_len": 512, "num_prompts": 64, "max_concurrency": 1}
-    fleet = lab.write_fleet(NAME, [free_host], benchmark={**benchmark, "num_warmups": 0})
+    fleet = lab.write_fleet(NAME, [free_host], benchmark={**benchmark, "num_warmups": 0}, env={"SLOW": "1"})
     before = lab.runs(NAME)
     with lab.started(fleet, "--yes") as run:
         run.wait_for_task(NAME, before, '"phase":"benchmark"')

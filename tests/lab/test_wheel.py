@@ -1,0 +1,71 @@
+"""The wheel, installed in a clean environment and run from /, works like the checkout."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from support import BIN, ROOT, Lab, run
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    done = run([str(BIN / "python"), "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)])
+    assert done.rc == 0, str(done)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """bin/provision of a clean environment with the wheel and its dependencies."""
+    folder = tmp_path_factory.mktemp("clean") / "venv"
+    venv.create(folder, with_pip=True)
+    done = run([str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "--no-compile", str(wheel)], timeout=900)
+    assert done.rc == 0, str(done)
+    return folder / "bin" / "provision"
+
+
+def test_what_is_in_the_wheel(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    roles = {name.split("/")[3] for name in names if name.startswith("provisioner/_ansible/roles/")}
+    assert roles == {path.name for path in (ROOT / "roles").iterdir() if path.is_dir()}
+    tracked = subprocess.run(
+        ["git", "ls-files", "playbooks", "roles"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    wanted = {f"provisioner/_ansible/{name}" for name in tracked if "/molecule/" not in name and "/tests/" not in name}
+    assert wanted <= set(names), wanted - set(names)
+    assert "provisioner/fleet/data/hardware.yaml" in names
+    assert not [name for name in names if "molecule" in name or name.startswith("tests/") or "__pycache__" in name]
+
+
+def test_it_runs_from_anywhere(installed: Path, lab: Lab) -> None:
+    done = lab.run("--help", program=installed, cwd=Path("/"))
+    assert done.rc == 0, str(done)
+    assert "Exit codes" in done.stdout
+    where = run(
+        [str(installed.parent / "python"), "-c", "import provisioner; print(provisioner.__file__)"], cwd=Path("/")
+    )
+    assert str(installed.parent.parent) in where.stdout
+    assert str(ROOT) not in where.stdout
+    assert sys.prefix not in where.stdout
+
+
+def test_it_plans_and_applies(installed: Path, lab: Lab, served: str) -> None:
+    """It plans the unit that the checkout wrote, and applies a change with its own playbook and roles."""
+    good = lab.folder / "sim.yaml"
+    as_planned = lab.run("plan", good, program=installed, cwd=Path("/"))
+    assert as_planned.rc == 0, str(as_planned)
+    changed = lab.write_fleet("wheel", [served], env={"WHEEL": "1"})
+    assert lab.run("plan", changed, program=installed, cwd=Path("/")).rc == 5
+    done = lab.run(changed, "--yes", program=installed, cwd=Path("/"))
+    assert done.rc == 0, str(done)
+    command = (lab.latest_run("wheel") / "artifacts" / "ansible" / "command").read_text()
+    assert str(installed.parent.parent) in command
+    assert str(ROOT / "playbooks") not in command
+    assert lab.run(good, "--yes", program=installed, cwd=Path("/")).rc == 0
