@@ -1,6 +1,6 @@
 """A real SSH server on this machine's loopback, in this process: runs commands with sh and forwards connections."""
 
-# ruff: noqa: ARG002  # signatures of paramiko
+# signatures of paramiko
 
 from __future__ import annotations
 
