@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import PROVISION, ROOT, Lab, fresh, run, show
+from support import PROVISION, Lab, fresh, run, show
 
 from provisioner.errors import LabError
 from provisioner.lab.lab import status
@@ -22,24 +21,22 @@ KEEP_VARIABLE = "PROVISION_LAB_TESTS_KEEP"
 """names of hosts that are in use by somebody else: not made anew, and their tests are skipped"""
 MAIN_HOSTS = ("lab-h200-1", "lab-h200-2", "lab-gb10-1")
 SIM_HOSTS = ("lab-h100-1", "lab-h100-2")
-_ORDER = (
-    "test_wrong_fleets", "test_lab_commands", "test_main_job", "test_survives", "test_interrupted", "test_bad_worlds",
-    "test_secrets", "test_wheel",
-)  # fmt: skip
+_ORDER = [
+    "test_wrong_fleets",
+    "test_lab_commands",
+    "test_main_job",
+    "test_drift",
+    "test_survives",
+    "test_interrupted",
+    "test_bad_worlds",
+    "test_secrets",
+    "test_wheel",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The cheap ones first; those that leave hosts broken behind after those that need them whole."""
     items.sort(key=lambda item: _ORDER.index(item.path.stem) if item.path.stem in _ORDER else -1)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    began = time.monotonic()
-    try:
-        return (yield)
-    finally:
-        item.user_properties.append(("seconds", f"{time.monotonic() - began:.1f}"))
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +123,13 @@ def _down_leaves_nothing() -> None:
 
 
 @pytest.fixture(scope="session")
+def main_hosts(lab: Lab) -> None:
+    """The fresh hosts of the main job."""
+    for name in MAIN_HOSTS:
+        _ours(name)
+
+
+@pytest.fixture(scope="session")
 def free_host(lab: Lab) -> str:
     """An H100 host that no test has touched yet; tests of one module have it for themselves."""
     return _ours("lab-h100-2")
@@ -145,9 +149,3 @@ def _ours(name: str) -> str:
     if name in kept():
         pytest.skip(f"{name} is in use ({KEEP_VARIABLE})")
     return name
-
-
-@pytest.fixture(scope="session")
-def root() -> Path:
-    """Of the checkout."""
-    return ROOT
