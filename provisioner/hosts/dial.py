@@ -130,7 +130,10 @@ def _tcp(endpoint: Endpoint) -> socket.socket:
             hint="is the host up, is the address right, does a firewall drop the packets?",
         ) from error
     except OSError as error:
-        raise UnreachableError(f"{name}: {where} cannot be reached: {error.strerror or error}") from error
+        raise UnreachableError(
+            f"{name}: {where} cannot be reached: {error.strerror or error}",
+            hint="is the host up, is the address right, and is there a route to it from here?",
+        ) from error
     # Keep-alives are sent, but nobody waits for their answers: it is the kernel that notices a dead peer.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_S * 1000)

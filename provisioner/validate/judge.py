@@ -9,6 +9,8 @@ from provisioner.validate.api import Answer
 
 REASONING_KEYS = ("reasoning", "reasoning_content")  # newer and older versions of vLLM
 FINISHED = ("stop", "length")
+ROW = 8
+"""characters from which on an answer of one character alone counts as broken: the tokens of a model that computes NaN"""
 
 
 def models(answer: Answer, name: str) -> tuple[bool, str]:
@@ -36,6 +38,8 @@ def chat(answer: Answer, reasoning: bool) -> tuple[bool, str]:
         return False, "neither content nor reasoning in the answer"
     if reasoning and "</think>" in (message.get("content") or ""):
         return False, "the thinking is in the content: the reasoning parser does not fit the model"
+    if _one_character(text):
+        return False, f"the answer is one character again and again: {text[-ROW:]!r}"
     finish = data["choices"][0].get("finish_reason")
     if finish not in FINISHED:
         return False, f"finish_reason is {finish!r}, expected one of {', '.join(FINISHED)}"
@@ -68,7 +72,15 @@ def streamed(lines: list[str], reasoning: bool) -> tuple[bool, str]:
         return False, f"{len(payloads) - 1} chunks and no text in any"
     if reasoning and "</think>" in content:
         return False, "the thinking is in the streamed content: the reasoning parser does not fit the model"
+    if _one_character("".join(pieces)):
+        return False, f"the streamed answer is one character again and again: {pieces[-1]!r}"
     return True, f"{len(pieces)} chunks with text, [DONE]"
+
+
+def _one_character(text: str) -> bool:
+    """Whether the answer, thinking aside, is a row of one character."""
+    characters = "".join(text.rpartition("</think>")[2].split())
+    return len(characters) >= ROW and len(set(characters)) == 1
 
 
 def message_of(answer: Answer) -> dict[str, Any]:

@@ -38,7 +38,9 @@ UNFIT = {
     "host down": Unfit(4, (NOBODY, "is the host up"), host={"address": NOBODY}),
     "nothing listens": Unfit(4, ("refuses the connection",), host={"port": 2222}),
     "wrong key": Unfit(4, ("does not let ops in", "authorized_keys"), host={"identity_file": "WRONG_KEY"}),
-    "unknown host key": Unfit(4, ("host key", "ssh-keyscan"), changes={"top_ssh": {"config": "UNKNOWN_KEY"}}),
+    "unknown host key": Unfit(
+        4, ("host key", "is not known", "connecting once with ssh"), changes={"top_ssh": {"config": "UNKNOWN_KEY"}}
+    ),
     "changed host key": Unfit(4, ("host key", "changed"), changes={"top_ssh": {"config": "CHANGED_KEY"}}),
     "no sudo": Unfit(1, ("no sudo", "NOPASSWD"), host={"user": "nosudo"}),
     "another machine": Unfit(1, ("linux/amd64", "linux/arm64"), host={"platform": "linux/arm64"}),
@@ -152,14 +154,14 @@ BROKEN = {
     ),
     "never healthy": Broken(
         1,
-        ("is not healthy", "waited", "of at most 4 s", "journalctl --unit vllm-sim", "Loading"),
+        ("is not healthy", "waited", "of at most 4 s", "Loading safetensors"),
         {"env": _env("never-healthy"), "health_timeout_s": 4},
     ),
     "exits at start": Broken(1, ("CUDA out of memory", "vllm-sim"), {"env": _env("exit-at-start")}),
     "first request kills it": Broken(
         3, ("healthy but broke on a request", "EngineCore died"), {"env": _env("die-on-first-request")}
     ),
-    "wrong answer": Broken(3, ("plain chat",), {"env": _env("wrong-answer")}),
+    "wrong answer": Broken(3, ("plain chat", "one character again and again"), {"env": _env("wrong-answer")}),
 }
 PLACED = {
     "lab-h100-1": ("image missing in the registry", "no token", "never healthy", "first request kills it"),

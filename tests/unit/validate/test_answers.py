@@ -102,6 +102,10 @@ def test_a_failed_check_has_request_answer_and_log() -> None:
             chat_with(choices=[{"message": {"content": "Hm.</think>Hello"}, "finish_reason": "stop"}]),
             "the thinking is in the content: the reasoning parser does not fit the model",
         ),
+        (
+            chat_with(choices=[{"message": {"content": "!!!! !!!!!!"}, "finish_reason": "length"}]),
+            "the answer is one character again and again: '! !!!!!!'",
+        ),
     ],
 )
 def test_bad_chat_answers(reply: bytes, detail: str) -> None:
@@ -124,6 +128,10 @@ def test_bad_chat_answers(reply: bytes, detail: str) -> None:
                 "[DONE]",
             ),
             "the thinking is in the streamed content: the reasoning parser does not fit the model",
+        ),
+        (
+            sse(*['{"choices": [{"delta": {"content": "!"}}]}'] * 8, "[DONE]"),
+            "the streamed answer is one character again and again: '!'",
         ),
         (http(404, "no such model"), "HTTP 404: no such model"),
         (http(200, CHAT), "the stream ended without [DONE] after 0 chunks"),
