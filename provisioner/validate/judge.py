@@ -10,7 +10,7 @@ from provisioner.validate.api import Answer
 REASONING_KEYS = ("reasoning", "reasoning_content")  # newer and older versions of vLLM
 FINISHED = ("stop", "length")
 ROW = 8
-"""characters from which on an answer of one character alone counts as broken: the tokens of a model that computes NaN"""
+"""characters from which on an answer of one character alone counts as broken: what a model that computes NaN says"""
 
 
 def models(answer: Answer, name: str) -> tuple[bool, str]:
