@@ -24,9 +24,9 @@ _PAUSE_S = 0.1
 def reaper(word: str) -> Iterator[None]:
     """When the block is left, or this process is gone however it ended, processes whose command lines hold `word` are
     ended. `word` must be theirs alone, such as the path of a run's file."""
-    # -I -S: nothing of the user's environment is loaded, and it starts in a moment
+    # Without our environment, which may hold secrets, and without site packages, so that it starts in a moment.
     watcher = subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, word], stdin=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-I", "-S", __file__, word], stdin=subprocess.PIPE, env={}, start_new_session=True
     )
     try:
         yield

@@ -23,15 +23,15 @@ def fleet(lab: Lab, served: str) -> Path:
 def test_drift_is_named_and_repaired(lab: Lab, served: str, fleet: Path) -> None:
     shell(served, f"docker image rm {DEPLOY_TAG}")
     _names(lab.run("plan", fleet), DEPLOY_TAG)
-    shell(served, f"echo '# by hand' >> {UNIT}")
-    _names(lab.run("plan", fleet, "--diff"), DEPLOY_TAG, UNIT, "-# by hand")
+    shell(served, f"echo '# DRIFT' >> {UNIT}")
+    _names(lab.run("plan", fleet, "--diff"), DEPLOY_TAG, UNIT, "-# DRIFT")
     shell(served, "systemctl stop vllm-sim && systemctl disable vllm-sim")
     _names(lab.run("plan", fleet), DEPLOY_TAG, UNIT, "vllm-sim.service", "is inactive")
     repaired = lab.run(fleet, "--yes")
     assert repaired.rc == 0, str(repaired)
     assert lab.run("plan", fleet).rc == 0
     assert health(served)
-    assert "by hand" not in shell(served, f"cat {UNIT}")
+    assert "DRIFT" not in shell(served, f"cat {UNIT}")
     assert shell(served, "systemctl is-enabled vllm-sim").strip() == "enabled"
     tagged = shell(served, f"docker image inspect -f '{{{{.Id}}}}' {DEPLOY_TAG} {SIM_IMAGE}").split()
     assert len(set(tagged)) == 1, tagged
