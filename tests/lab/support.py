@@ -92,20 +92,19 @@ class Lab:
     @contextmanager
     def started(self, *words: str | Path, env: Mapping[str, str] | None = None) -> Iterator[Started]:
         """`provision WORDS` in a session of its own; killed at the end of the block if it still runs."""
-        self.state.mkdir(exist_ok=True)
-        log = self.folder / f"started-{time.monotonic_ns()}.log"
-        with log.open("wb") as output:
+        words_out, words_err = (self.folder / f"started-{time.monotonic_ns()}.{name}" for name in ("out", "err"))
+        with words_out.open("wb") as out, words_err.open("wb") as err:
             process = subprocess.Popen(
                 [str(PROVISION), *map(str, words)],
                 env=self.environment(env),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                stdout=out,
+                stderr=err,
                 start_new_session=True,
             )
         try:
-            yield Started(process, log, self)
+            yield Started(process, tuple(map(str, words)), words_out, words_err, self)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -151,7 +150,8 @@ class Lab:
 
     def record(self, fleet: str) -> dict[str, Any]:
         """record.json of a fleet's newest run."""
-        return read_json(self.latest_run(fleet) / "record.json")
+        record: dict[str, Any] = read_json(self.latest_run(fleet) / "record.json")
+        return record
 
     def runs(self, fleet: str) -> list[str]:
         """Names of all runs of a fleet."""
@@ -164,13 +164,21 @@ class Started:
     """A `provision` that may still run. Its events are read from the run directory, as they are on the disk."""
 
     process: subprocess.Popen[bytes]
-    log: Path
+    words: tuple[str, ...]
+    out: Path
+    err: Path
     lab: Lab
     began: float = field(default_factory=time.monotonic)
 
     @property
     def text(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.out.read_text(errors="replace") + self.err.read_text(errors="replace")
+
+    def done(self, timeout: float) -> Done:
+        """The command when it has ended; fails with its words when it does not in time."""
+        code = self.wait(timeout)
+        seconds = time.monotonic() - self.began
+        return Done((str(PROVISION), *self.words), code, self.out.read_text(), self.err.read_text(), seconds)
 
     def wait(self, timeout: float) -> int:
         """Its exit code; fails with its words when it does not end in time."""
@@ -229,6 +237,14 @@ def wait_for(ready: Callable[[], bool], timeout: float, what: Callable[[], str] 
             words = what if isinstance(what, str) else what()
             raise AssertionError(f"waited {timeout:.0f} s for {words}")
         time.sleep(every)
+
+
+def main_fleet(lab: Lab) -> Path:
+    """The lab's own fleet file without the hosts of the other tests."""
+    lines = lab.fleet.read_text().splitlines()
+    path = lab.fleet.parent / "main.yaml"
+    path.write_text("\n".join(line for line in lines if not line.startswith("  lab-h100-")) + "\n")
+    return path
 
 
 def read_json(path: Path) -> Any:

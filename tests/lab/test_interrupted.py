@@ -113,7 +113,7 @@ def _nobody_left(lab: Lab) -> None:
                 words = place.read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:  # it ended meanwhile
                 continue
-            if str(lab.state) in words:
+            if str(lab.state / "provision" / "runs" / NAME) in words:
                 found.append(words[:200])
         return found
 

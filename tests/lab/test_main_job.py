@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support import BF16, DEPLOY_TAG, FP8, Done, Lab, chat, container, read_json, shell, show
+from support import BF16, DEPLOY_TAG, FP8, Done, Lab, Started, chat, container, main_fleet, read_json, shell, show
 
 H200S = ("lab-h200-1", "lab-h200-2")
 SPARK = "lab-gb10-1"
@@ -23,17 +22,8 @@ LATENCIES = ("ttft", "tpot", "itl")
 
 
 @pytest.fixture(scope="module")
-def fleet(lab: Lab, main_hosts: None) -> Path:
-    """The lab's own fleet file without the hosts of the other tests."""
-    lines = lab.fleet.read_text().splitlines()
-    path = lab.fleet.parent / "main.yaml"
-    path.write_text("\n".join(line for line in lines if not line.startswith("  lab-h100-")) + "\n")
-    return path
-
-
-@pytest.fixture(scope="module")
-def first(lab: Lab, fleet: Path) -> Done:
-    done = lab.run(fleet, "--yes", timeout=1500)
+def first(main_job: Started) -> Done:
+    done = main_job.done(timeout=1500)
     show(done.text)
     return done
 
@@ -166,7 +156,8 @@ def test_every_server_answers(report: dict[str, Any]) -> None:
         assert json.loads(body)["usage"]["completion_tokens"] >= 1
 
 
-def test_again_nothing_changes(lab: Lab, fleet: Path, report: dict[str, Any]) -> None:
+def test_again_nothing_changes(lab: Lab, report: dict[str, Any]) -> None:
+    fleet = main_fleet(lab)
     before = {host: container(host, "vllm-nemotron") for host in HOSTS}
     again = lab.run(fleet, "--yes")
     show(f"{again.seconds:6.1f} s  the second run of {len(HOSTS)} hosts")
