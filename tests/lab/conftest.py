@@ -12,8 +12,11 @@ import pytest
 from support import PROVISION, Lab, Started, fresh, main_fleet, run, show
 
 from provisioner.errors import LabError
+from provisioner.lab.docker import labelled
+from provisioner.lab.engine import engine_version
 from provisioner.lab.lab import status
 from provisioner.lab.machine import Mirror, mirror, require_root
+from provisioner.lab.network import NETWORK
 
 ENGINE_VARIABLE = "PROVISION_LAB_TESTS_ENGINE"
 """auto (real vLLM on amd64 hosts) or sim (quick)"""
@@ -21,6 +24,7 @@ KEEP_VARIABLE = "PROVISION_LAB_TESTS_KEEP"
 """names of hosts that are in use by somebody else: not made anew, and their tests are skipped"""
 MAIN_HOSTS = ("lab-h200-1", "lab-h200-2", "lab-gb10-1")
 SIM_HOSTS = ("lab-h100-1", "lab-h100-2")
+BRIDGE = Path("/sys/class/net/docker0")
 _ORDER = (
     *("test_wrong_fleets", "test_lab_commands", "test_drift", "test_survives", "test_interrupted", "test_bad_worlds"),
     *("test_secrets", "test_main_job", "test_wheel"),
@@ -43,23 +47,25 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     fleet = folder / "lab-fleet" / "fleet.yaml"
     found = status()
     before = {host.name for host in found.hosts}
+    bridge = BRIDGE.exists()
     old = [name for name in (*MAIN_HOSTS, *SIM_HOSTS) if name in before and name not in kept()]
     if old:
         fresh(old)
     argv = [str(PROVISION), "lab", "up", "--hosts", "h200:2", "--hosts", "gb10:1", "--hosts", "h100:2"]
-    up = run([*argv, "--fleet", str(fleet), "--engine", engine], timeout=1500)
-    assert up.rc == 0, str(up)
-    show(up.stderr)
-    gateway = status().gateway
-    assert gateway
-    yield Lab(folder, fleet, gateway, real_vllm=engine == "auto")
-    if before:
-        if found.fleet_file and found.fleet_file.parent.is_dir():
-            # the lab remembers the fleet file written last: let it be the one that it had
-            again = run([*argv, "--fleet", str(found.fleet_file), "--engine", engine], timeout=600)
-            assert again.rc == 0, str(again)
-        return
-    _down_leaves_nothing()
+    try:
+        up = run([*argv, "--fleet", str(fleet), "--engine", engine], timeout=1500)
+        assert up.rc == 0, str(up)
+        show(up.stderr)
+        gateway = status().gateway
+        assert gateway
+        yield Lab(folder, fleet, gateway, real_vllm=engine == "auto")
+    finally:
+        if not before:
+            _down_leaves_nothing(bridge)
+    if found.fleet_file and found.fleet_file.parent.is_dir():
+        # the lab remembers the fleet file written last: let it be the one that it had
+        again = run([*argv, "--fleet", str(found.fleet_file), "--engine", engine], timeout=600)
+        assert again.rc == 0, str(again)
 
 
 def kept() -> set[str]:
@@ -89,7 +95,7 @@ def _unreachable(source: Mirror) -> str:
         return f"no lab: the Debian mirror of this machine's apt does not answer ({error})"
 
 
-def _down_leaves_nothing() -> None:
+def _down_leaves_nothing(bridge: bool) -> None:
     """`lab down`, then a look for anything of ours."""
     state, cache = status().state, status().cache
     down = run([str(PROVISION), "lab", "down"], timeout=300)
@@ -107,12 +113,12 @@ def _down_leaves_nothing() -> None:
         if str(state) in words or str(cache) in words:
             running.append(words)
     assert not running, running
-    links = run(["ip", "-o", "link"]).stdout
-    assert "docker0" not in links or status().docker_version, links
-    if status().docker_version:
-        assert not status().hosts
-        networks = run(["docker", "network", "ls", "--format", "{{.Name}}"]).stdout.split()
-        assert not [name for name in networks if "provision" in name], networks
+    if engine_version() is None:  # it was the lab's own
+        assert BRIDGE.exists() == bridge
+        return
+    networks = run(["docker", "network", "ls", "--format", "{{.Name}}"]).stdout.split()
+    assert NETWORK not in networks
+    assert not labelled("container")
 
 
 @pytest.fixture(scope="session")
