@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import fabric
 from support import PROVISION, Lab, run
 
 from provisioner.lab.docker import inspect
@@ -35,3 +36,12 @@ def test_up_again_keeps_what_runs(lab: Lab) -> None:
     # asked for H100s alone this time; a GB10 that is there stays in the file
     assert "lab-gb10-1" in lab.fleet.read_text()
     assert ("dgx_spark_gb10" in text) == ("dgx_spark_gb10" in lab.fleet.read_text())
+
+
+def test_other_tools_log_in_with_its_configuration(lab: Lab) -> None:
+    """What `lab up` writes is plain SSH configuration: Fabric reaches every host with it, as operators' scripts would."""
+    machines = {"lab-h200-1": "x86_64", "lab-h100-1": "x86_64", "lab-gb10-1": "aarch64"}
+    config = fabric.Config(runtime_ssh_path=str(lab.fleet.parent / "ssh_config"))
+    with fabric.ThreadingGroup(*machines, config=config) as group:
+        told = group.run("sudo uname -m", hide=True)
+    assert {one.original_host: answer.stdout.strip() for one, answer in told.items()} == machines
