@@ -39,7 +39,7 @@ def test_up_again_keeps_what_runs(lab: Lab) -> None:
 
 
 def test_other_tools_log_in_with_its_configuration(lab: Lab) -> None:
-    """What `lab up` writes is plain SSH configuration: Fabric reaches every host with it, as operators' scripts would."""
+    """What `lab up` writes is plain SSH configuration: Fabric reaches every host with it, as scripts would."""
     machines = {"lab-h200-1": "x86_64", "lab-h100-1": "x86_64", "lab-gb10-1": "aarch64"}
     config = fabric.Config(runtime_ssh_path=str(lab.fleet.parent / "ssh_config"))
     with fabric.ThreadingGroup(*machines, config=config) as group:
