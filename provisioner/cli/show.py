@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from provisioner.errors import Exit
+from provisioner.history import report
 from provisioner.history.verdict import ServerVerdict
 from provisioner.plan.model import Change
 from provisioner.rollout.execute import HostOutcome
@@ -159,7 +160,7 @@ def outcome_json(seen: Survey, outcomes: Sequence[HostOutcome], run_dir: Path | 
             "changed": one.changed,
             "untouched": one.untouched,
             "message": one.message,
-            "servers": [verdict.model_dump(mode="json") for verdict in one.verdicts],
+            "servers": [report.as_data(verdict) for verdict in one.verdicts],
         }
         for one in outcomes
     }

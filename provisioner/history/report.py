@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -101,17 +102,19 @@ def failures(verdicts: Sequence[ServerVerdict]) -> list[str]:
 
 
 def to_json(verdicts: Sequence[ServerVerdict]) -> str:
-    """Everything known, for programs: the verdicts with what the table calls their hardware and engine."""
-    servers = [
-        {
-            **verdict.model_dump(mode="json"),
-            "output_per_gpu": verdict.output_per_gpu,
-            "hardware_label": hardware_label(verdict),
-            "engine_label": engine_label(verdict),
-        }
-        for verdict in verdicts
-    ]
+    """Everything known, for programs."""
+    servers = [as_data(verdict) for verdict in verdicts]
     return json.dumps({"passed": all(verdict.passed for verdict in verdicts), "servers": servers}, indent=2)
+
+
+def as_data(verdict: ServerVerdict) -> dict[str, Any]:
+    """A verdict as data for JSON, with what the table computes and how it calls hardware and engine."""
+    return {
+        **verdict.model_dump(mode="json"),
+        "output_per_gpu": verdict.output_per_gpu,
+        "hardware_label": hardware_label(verdict),
+        "engine_label": engine_label(verdict),
+    }
 
 
 def benchmark_line(result: BenchmarkResult) -> str:

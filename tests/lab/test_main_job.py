@@ -84,6 +84,8 @@ def test_the_report_has_every_figure(report: dict[str, Any]) -> None:
                 assert bench[name][figure] >= 0, (host, name, figure)
             assert bench[name]["p99_ms"] >= bench[name]["median_ms"] > 0
         assert bench["total_output_tokens"] == 32 * 32
+        assert server["output_per_gpu"] == bench["output_throughput"] / server["gpu_count"]
+        assert server["engine_label"]
         assert server["platform"] == ("linux/arm64" if host == SPARK else "linux/amd64")
         assert server["simulated"] is True
         assert server["model"] == (BF16 if host == SPARK else FP8)
