@@ -29,6 +29,8 @@ Strategy = Literal["mitogen_free", "free", "linear"]
 
 TIMEOUT_S = 6 * 3600
 """of a whole run; building vLLM on a DGX Spark takes hours"""
+CONNECT_TIMEOUT_S = 60
+"""for Ansible to log in and start its Python, which a busy host takes longer for than Ansible's own ten seconds"""
 _KEPT = frozenset(["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSH_AUTH_SOCK"])
 """what of our own environment Ansible gets: ansible-runner writes all of it to a file, and it may hold secrets"""
 _KEPT_PREFIXES = ("ANSIBLE_", "AWX_", "RUNNER_", "PYTHON")
@@ -93,6 +95,7 @@ def _environment(env: Mapping[str, str], strategy: Strategy, *, forks: int) -> d
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_FORKS": str(max(1, min(forks, 50))),
         "ANSIBLE_STRATEGY": strategy,
+        "ANSIBLE_TIMEOUT": str(CONNECT_TIMEOUT_S),
         "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=15",
         "ANSIBLE_RETRY_FILES_ENABLED": "False",
         "ANSIBLE_DEPRECATION_WARNINGS": "False",
