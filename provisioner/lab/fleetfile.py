@@ -14,7 +14,8 @@ _FLEET_RECORD = "fleet-files"
 _TEMPLATE = """\
 # Written by `provision lab up`. Simulated GPUs; the engine of an image is in its label.
 name: lab
-ssh: {{config: ssh_config}}
+# emulated hosts take their time to let somebody in
+ssh: {{config: ssh_config, connect_timeout_s: 30}}
 docker:
   source: distribution
   registry_mirrors: ["http://{gateway}:5000"]
