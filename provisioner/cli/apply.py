@@ -24,6 +24,7 @@ from provisioner.history.events import Event, OnEvent
 from provisioner.history.progress import progress
 from provisioner.history.rundir import Run, create_run
 from provisioner.hosts.ssh import connect
+from provisioner.inventory.read import read_inventory
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
 from provisioner.rollout.survey import Survey, survey
@@ -154,13 +155,13 @@ def _executed(seen: Survey, connections: Connections, options: Options, *, json:
 
 
 def _load(path: Path, only: Sequence[str]) -> tuple[Fleet, dict[str, Recipe]]:
-    fleet = load_fleet(path)
+    fleet = load_fleet(path, read_inventory)
     unknown = set(only) - {host.name for host in fleet.hosts}
     if unknown:
         raise UsageError(f"--hosts: not in {path}: {', '.join(sorted(unknown))}")
     if only:
         fleet = fleet.model_copy(update={"hosts": tuple(host for host in fleet.hosts if host.name in only)})
-    return fleet, {server.recipe: find_recipe(server.recipe, fleet.recipes) for server in fleet.servers}
+    return fleet, {name: find_recipe(name, fleet.recipes) for name in fleet.recipe_names()}
 
 
 def _connections(fleet: Fleet) -> Connections:

@@ -71,6 +71,25 @@ def plan(
     raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff))
 
 
+@app.command(epilog="Example: provision explain fleet.yaml gpu-01 nemotron.port")
+def explain(
+    fleet: FleetFile,
+    host: Annotated[str, typer.Argument(metavar="HOST", help="A host of the fleet.", show_default=False)],
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Only this key, and those below it.")] = None,
+    hardware: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Show what the recipes decide on this hardware; default: the host's `hardware`."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show each value of a host and where it came from; reaches no host."""
+    from provisioner.cli import explain as command
+
+    raise typer.Exit(command.explain(fleet, host, key, hardware=hardware, json=json))
+
+
 @app.command(epilog="Example: provision probe fleet.yaml --json")
 def probe(fleet: FleetFile, hosts: Hosts = _NO_HOSTS, json: Json = False) -> None:
     """Show what is on each host; changes nothing."""

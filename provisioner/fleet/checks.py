@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from provisioner.errors import ProvisionError, UsageError
-from provisioner.fleet.hostnames import names_of
 from provisioner.fleet.keypath import Key, quoted
+from provisioner.fleet.layers import Layer, Resolved
 from provisioner.fleet.models import Host, Server
+from provisioner.fleet.placement import Alike
 from provisioner.fleet.positions import Document
 from provisioner.fleet.recipes import Recipe, find_recipe
-from provisioner.fleet.shape import placements
 from provisioner.fleet.suggest import did_you_mean
 from provisioner.fleet.taxonomy import builtin
 
@@ -27,6 +27,8 @@ _OWN_KEYS = {
     "--tensor-parallel-size": "tensor_parallel_size",
 }
 """flags that a key of the server stands for: given twice, checks would look at the wrong place"""
+_OUR_TARGETS = frozenset({"/root/.cache/huggingface"})
+"""mount points of every server's container"""
 _SECRET_ENV = {"HF_TOKEN": "hub.token", "HUGGING_FACE_HUB_TOKEN": "hub.token", "VLLM_API_KEY": "api_key"}
 
 
@@ -52,95 +54,91 @@ def check_hosts(document: Document, hosts: Sequence[tuple[Host, Key]]) -> None:
             document.add((*path, "hardware"), reason, did_you_mean(host.hardware, profiles))
 
 
-def check_servers(
-    document: Document,
-    servers: Sequence[tuple[Server, frozenset[str]]],
-    hosts: Sequence[str],
-    recipes: Sequence[Path],
-) -> None:
-    """Each server against the hosts and recipes there are, then all servers of a host against each other.
+def check_servers(document: Document, alike: Sequence[Alike], recipes: Sequence[Path]) -> None:
+    """Each place that says something about a server, each server as it is somewhere, and all servers of a host.
 
-    A server comes with the keys that are known to be wrong: their values here are defaults, which nobody wrote.
-    `hosts` are all names in the file, those of wrong entries too. Without any, no placement is judged.
+    Keys that are known to be wrong are not judged: their values here are defaults, which nobody wrote.
     """
-    for server, wrong in servers:
-        if hosts:
-            _check_placement(document, server, hosts)
-        if not wrong & {"gpus", "tensor_parallel_size"}:
-            _check_gpus(document, server)
-        _check_image_keys(document, server)
-        _check_own_keys(document, server)
-        if "recipe" not in wrong:
-            _check_recipe(document, server, recipes)
-    placed = {server.name: frozenset(hosts if server.hosts is None else server.hosts) for server, _ in servers}
-    for (first, one), (second, other) in combinations(servers, 2):
-        both = placed[first.name] & placed[second.name]
-        shared = [host for host in hosts if host in both]
-        if not shared:
-            continue
-        where = f"on {shared[0]}" + (f" and {len(shared) - 1} more" if len(shared) > 1 else "")
-        if not (one | other) & {"port", "host"}:
-            _check_ports(document, first, second, where)
-        if "gpus" not in one | other:
-            _check_gpus_apart(document, first, second, where)
+    servers = {id(one): one for kind in alike for one in kind.servers}
+    for layer in {id(layer): layer for one in servers.values() for layer in one.layers}.values():
+        _check_layer(document, layer)
+    find = _Finder(recipes)
+    for one in servers.values():
+        if not one.wrong & {"gpus", "tensor_parallel_size"}:
+            _check_parallel(document, one)
+        if "recipe" not in one.wrong:
+            _check_recipe(document, one, find)
+    _check_together(document, alike)
 
 
-def _check_placement(document: Document, server: Server, hosts: Sequence[str]) -> None:
-    if server.hosts is None:
-        return
-    known, path = frozenset(hosts), ("servers", server.name, "hosts")
-    written = document.data["servers"][server.name].get("hosts")
-    places = {name: at for entry, at in placements(written, path) if isinstance(entry, str) for name in names_of(entry)}
-    for name in server.hosts:
-        if name not in known:
-            document.add(places[name], f"unknown host {quoted(name)}", did_you_mean(name, hosts))
-
-
-def _check_gpus(document: Document, server: Server) -> None:
-    path = ("servers", server.name)
-    if isinstance(server.gpus, tuple) and len(set(server.gpus)) < len(server.gpus):
+def _check_layer(document: Document, layer: Layer) -> None:
+    path, values = layer.path, layer.values
+    gpus = values.get("gpus")
+    if isinstance(gpus, tuple) and len(set(gpus)) < len(gpus):
         document.add((*path, "gpus"), "a GPU is there twice")
+    known = (*_SELECTORS, *builtin().profiles)
+    for key in values.get("image") or ():
+        if key not in known:
+            reason = "expected linux/amd64, linux/arm64, a hardware id or default"
+            document.add((*path, "image", key), reason, did_you_mean(key, known))
+    for index, word in enumerate(values.get("extra_args") or ()):
+        flag = word.partition("=")[0]
+        if flag in _OWN_KEYS:
+            document.add((*path, "extra_args", index), f"{flag} has a key of its own", f"use {_OWN_KEYS[flag]}")
+    for name in values.get("env") or ():
+        if name in _SECRET_ENV:
+            hint = f"use {_SECRET_ENV[name]} with a reference such as env:{name}"
+            document.add((*path, "env", name), "a secret must not stand in a server's environment", hint)
+    targets: set[str] = set()
+    for index, mount in enumerate(values.get("mounts") or ()):
+        target = mount.split(":")[1]
+        if target in targets or target in _OUR_TARGETS:
+            whose = "is mounted twice" if target in targets else "is where the weights are mounted"
+            document.add((*path, "mounts", index), f"{target} {whose}")
+        targets.add(target)
+
+
+def _check_parallel(document: Document, one: Resolved) -> None:
+    server = one.server
     if server.gpus == "all" or server.tensor_parallel_size is None:
         return
     count = server.gpus if isinstance(server.gpus, int) else len(server.gpus)
     if server.tensor_parallel_size > count:
-        size = server.tensor_parallel_size
-        document.add((*path, "tensor_parallel_size"), f"needs {size} GPUs, and gpus gives the server {count}")
+        path, size = _stronger(one, "tensor_parallel_size", "gpus"), server.tensor_parallel_size
+        if path[-1] == "gpus":
+            document.add(path, f"gives the server {count}, and tensor_parallel_size needs {size}")
+        else:
+            document.add(path, f"needs {size} GPUs, and gpus gives the server {count}")
 
 
-def _check_image_keys(document: Document, server: Server) -> None:
-    known = (*_SELECTORS, *builtin().profiles)
-    for key in server.image:
-        if key not in known:
-            path = ("servers", server.name, "image", key)
-            document.add(path, "expected linux/amd64, linux/arm64, a hardware id or default", did_you_mean(key, known))
+class _Finder:
+    """Recipes by name, each looked for once."""
+
+    def __init__(self, search: Sequence[Path]) -> None:
+        self._search = search
+        self._found: dict[str, Recipe | ProvisionError] = {}
+
+    def __call__(self, name: str) -> Recipe | ProvisionError:
+        if name not in self._found:
+            try:
+                self._found[name] = find_recipe(name, self._search)
+            except ProvisionError as error:
+                self._found[name] = error
+        return self._found[name]
 
 
-def _check_own_keys(document: Document, server: Server) -> None:
-    path = ("servers", server.name)
-    for index, word in enumerate(server.extra_args):
-        flag = word.partition("=")[0]
-        if flag in _OWN_KEYS:
-            document.add((*path, "extra_args", index), f"{flag} has a key of its own", f"use {_OWN_KEYS[flag]}")
-    for name in server.env:
-        if name in _SECRET_ENV:
-            hint = f"use {_SECRET_ENV[name]} with a reference such as env:{name}"
-            document.add((*path, "env", name), "a secret must not stand in a server's environment", hint)
-
-
-def _check_recipe(document: Document, server: Server, search: Sequence[Path]) -> None:
-    path = ("servers", server.name)
-    try:
-        recipe = find_recipe(server.recipe, search)
-    except UsageError as error:
-        document.add((*path, "recipe"), error.message, error.hint)
-        return
-    except ProvisionError as error:
-        document.add((*path, "recipe"), f"recipe {quoted(server.recipe)} is wrong: {error}")
-        return
-    _check_named(document, recipe, server.variant, recipe.variants, (*path, "variant"), "variant")
-    for index, name in enumerate(server.features):
-        _check_named(document, recipe, name, recipe.features, (*path, "features", index), "feature")
+def _check_recipe(document: Document, one: Resolved, find: _Finder) -> None:
+    server, found = one.server, find(one.server.recipe)
+    if isinstance(found, UsageError):
+        document.add(one.at("recipe"), found.message, found.hint)
+    elif isinstance(found, ProvisionError):
+        document.add(one.at("recipe"), f"recipe {quoted(server.recipe)} is wrong: {found}")
+    else:
+        _check_named(document, found, server.variant, found.variants, _stronger(one, "variant", "recipe"), "variant")
+        for index, name in enumerate(server.features):
+            stronger = one.strength("recipe") > one.strength("features")
+            path = one.at("recipe") if stronger else one.at("features", index)
+            _check_named(document, found, name, found.features, path, "feature")
 
 
 def _check_named(
@@ -151,24 +149,58 @@ def _check_named(
         document.add(path, reason, did_you_mean(name, known))
 
 
-def _check_ports(document: Document, first: Server, second: Server, where: str) -> None:
-    same_address = first.host == second.host or {first.host, second.host} & set(_ANY_ADDRESS)
-    if first.port == second.port and same_address:
-        reason = f"port {second.port} is taken by server {quoted(first.name)} {where}"
-        document.add(("servers", second.name, "port"), reason, "give each server of a host a port of its own")
+_Clash = tuple[Key, str, str, str]
+"""place, reason before the hosts, reason after them, hint"""
 
 
-def _check_gpus_apart(document: Document, first: Server, second: Server, where: str) -> None:
-    path = ("servers", second.name, "gpus")
-    one, other = _indexes(first), _indexes(second)
+def _check_together(document: Document, alike: Sequence[Alike]) -> None:
+    clashes: dict[_Clash, list[str]] = {}
+    for kind in alike:
+        for first, second in combinations(kind.servers, 2):
+            for clash in (*_ports(first, second), *_gpus_apart(first, second)):
+                clashes.setdefault(clash, []).extend(kind.hosts)
+    for (path, before, after, hint), hosts in clashes.items():
+        where = f"on {hosts[0]}" + (f" and {len(hosts) - 1} more" if len(hosts) > 1 else "")
+        document.add(path, f"{before} {where}{after}", hint)
+
+
+def _ports(first: Resolved, second: Resolved) -> Iterator[_Clash]:
+    one, other = first.server, second.server
+    same_address = one.host == other.host or {one.host, other.host} & set(_ANY_ADDRESS)
+    if (first.wrong | second.wrong) & {"port", "host"} or one.port != other.port or not same_address:
+        return
+    said, whose = _later(first, second, "port")
+    reason = f"port {other.port} is taken by server {quoted(whose.server.name)}"
+    yield said.at("port"), reason, "", "give each server of a host a port of its own"
+
+
+def _gpus_apart(first: Resolved, second: Resolved) -> Iterator[_Clash]:
+    if "gpus" in first.wrong | second.wrong:
+        return
+    one, other = _indexes(first.server), _indexes(second.server)
+    said, whose = _later(first, second, "gpus")
     if one is None or other is None:
-        greedy = first if one is None else second
-        reason = f"GPUs are taken twice {where}: server {quoted(greedy.name)} takes all of them"
-        document.add(path, reason, "say which each server gets: gpus: [0]")
+        greedy = (first if one is None else second).server.name
+        after = f": server {quoted(greedy)} takes all of them"
+        yield said.at("gpus"), "GPUs are taken twice", after, "say which each server gets: gpus: [0]"
     elif one & other:
         names = ", ".join(map(str, sorted(one & other)))
-        reason = f"GPU {names} is taken by server {quoted(first.name)} {where}"
-        document.add(path, reason, "give each server of a host GPUs of its own")
+        reason = f"GPU {names} is taken by server {quoted(whose.server.name)}"
+        yield said.at("gpus"), reason, "", "give each server of a host GPUs of its own"
+
+
+def _later(first: Resolved, second: Resolved, key: str) -> tuple[Resolved, Resolved]:
+    """The one of two servers whose `key` is to be changed, and the other: the one that is said for fewer hosts."""
+    return (first, second) if _is_override(first, key) and not _is_override(second, key) else (second, first)
+
+
+def _is_override(one: Resolved, key: str) -> bool:
+    return one.at(key)[0] in ("groups", "hosts")
+
+
+def _stronger(one: Resolved, first: str, second: str) -> Key:
+    """The place of that one of two keys that do not go together which a stronger place says; the first of equals."""
+    return one.at(second) if one.strength(second) > one.strength(first) else one.at(first)
 
 
 def _indexes(server: Server) -> frozenset[int] | None:

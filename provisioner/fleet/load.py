@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +12,55 @@ from pydantic import BaseModel
 from provisioner.errors import InputError, Problem
 from provisioner.fleet.checks import check_hosts, check_servers, check_text
 from provisioner.fleet.explain import given_as, validated
+from provisioner.fleet.groups import Group, memberships, read_groups
+from provisioner.fleet.inventory import Inventory, ReadInventory
 from provisioner.fleet.keypath import Key, quoted
-from provisioner.fleet.models import Docker, Fleet, Host, Hub, Server, Ssh, Weights
+from provisioner.fleet.layers import resolved
+from provisioner.fleet.models import Docker, Fleet, Hub, Server, Ssh, Weights
+from provisioner.fleet.paths import below, is_folder, reference_below
+from provisioner.fleet.placement import Alike, check_overrides, place
 from provisioner.fleet.positions import Document, read_document
-from provisioner.fleet.shape import below, host_entries, server
+from provisioner.fleet.read_hosts import host_layers, read_hosts, read_inventories, written_hosts
+from provisioner.fleet.read_servers import read_servers
 from provisioner.fleet.suggest import did_you_mean
 
 _SECTIONS: dict[str, type[BaseModel]] = {"ssh": Ssh, "docker": Docker, "hub": Hub, "weights": Weights}
-_KEYS = ("name", *_SECTIONS, "recipes", "hosts", "servers")
+KEYS = ("name", *_SECTIONS, "recipes", "inventory", "hosts", "groups", "defaults", "servers")
+"""keys at the top of a fleet file"""
 _EXAMPLE = "three lines are enough: hosts, servers, and a recipe (inventories/example/fleet.yaml shows the rest)"
 
 
-def load_fleet(path: Path) -> Fleet:
-    """The fleet of a file. Paths in it start at its folder. Raises InputError with every problem at once."""
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A fleet with everything that is needed to say where each of its values came from."""
+
+    fleet: Fleet
+    document: Document
+    inventory: Inventory
+    groups: tuple[Group, ...]
+    alike: tuple[Alike, ...]
+    host_paths: Mapping[str, Key]
+    """by host: its place in the file; ("inventory",) for one that only an inventory names"""
+
+
+def load_fleet(path: Path, read_inventory: ReadInventory | None = None) -> Fleet:
+    """The fleet of a file. Paths in it start at its folder. Raises InputError with every problem at once.
+
+    `read_inventory` reads what `inventory` names; `provisioner.inventory` has it.
+    """
+    return load(path, read_inventory).fleet
+
+
+def load(path: Path, read_inventory: ReadInventory | None = None) -> Loaded:
+    """The same, with where everything came from."""
     document = read_document(path)
-    fleet = _fleet(document)
-    if document.problems or fleet is None:
+    loaded = _loaded(document, read_inventory)
+    if document.problems or loaded is None:
         raise InputError(_unique(document))
-    return fleet
+    return loaded
 
 
-def _fleet(document: Document) -> Fleet | None:
+def _loaded(document: Document, read_inventory: ReadInventory | None) -> Loaded | None:
     data, folder = document.data, document.file.parent.absolute()
     if data is None:
         document.add((), "is empty", _EXAMPLE)
@@ -44,46 +73,46 @@ def _fleet(document: Document) -> Fleet | None:
         # Duplicate keys, tags and control characters make anything said about the rest doubtful.
         return None
     for key in data:
-        if key not in _KEYS:
-            document.add((key,), "unknown key", did_you_mean(key, _KEYS))
+        if key not in KEYS:
+            document.add((key,), "unknown key", did_you_mean(key, KEYS))
     sections = {key: validated(model, data.get(key), (key,), document) for key, model in _SECTIONS.items()}
     recipes = _recipe_folders(document, data.get("recipes"), folder)
-    hosts = _hosts(document, data)
-    servers = _servers(document, data)
-    read = [(host, at) for _, host, at in hosts if host is not None]
-    check_hosts(document, read)
-    check_servers(document, servers, [name for name, _, _ in hosts], recipes)
+    inventory = read_inventories(document, data.get("inventory"), folder, read_inventory)
+    written = written_hosts(document, data)
+    names = list(dict.fromkeys([*(name for name, _, _ in written), *inventory.hosts]))
+    members = memberships(document, data.get("groups"), dict.fromkeys(names), inventory.groups)
+    groups = read_groups(document, data.get("groups"), members, folder)
+    own = host_layers(document, written, folder)
+    servers = read_servers(document, data, members, names, folder)
+    # Without hosts, which is told, servers are still checked: as they would be on one.
+    alike = place(servers, names or ["-"], groups, own)
+    served = frozenset(name for kind in alike if kind.servers for name in kind.hosts)
+    hosts = read_hosts(document, written, inventory, groups, served, folder)
+    if inventory.hosts and not hosts:
+        document.add(("servers",), "none is placed on a host of the inventory")
+    check_hosts(document, hosts)
+    check_servers(document, alike, recipes)
+    if names:
+        check_overrides(document, servers, list(data.get("servers") or ()), groups, own)
     given: dict[str, Any] = {key: section for key, section in sections.items() if section is not None}
-    given |= {"path": document.file, "recipes": recipes, "hosts": tuple(host for host, _ in read)}
-    given["servers"] = tuple(entry for entry, _ in servers)
+    given |= {"path": document.file, "recipes": recipes, "hosts": tuple(host for host, _ in hosts)}
+    given["servers"] = tuple(resolved(one.name, one.hosts, one.layers).server for one in servers)
     name = {"name": data["name"]} if "name" in data else {}
     fleet = validated(Fleet, name, (), document, given)
-    return fleet and _placed(fleet, folder)
+    if fleet is None:
+        return None
+    # Not by validation: it would make lists of its own, and hosts alike share one.
+    fleet = fleet.model_copy(update={"placed": _placed(alike)})
+    places = {host.name: at for host, at in hosts}
+    return Loaded(_absolute(fleet, folder), document, inventory, tuple(groups), tuple(alike), places)
 
 
-def _hosts(document: Document, data: Mapping[str, Any]) -> list[tuple[str, Host | None, Key]]:
-    value, example = data.get("hosts"), "for example hosts: [gpu-01]"
-    if value is None or value == [] or value == {}:
-        document.add(("hosts",), "names no hosts" if "hosts" in data else "is missing", example)
-        return []
-    found = host_entries(document, value)
-    return [
-        (name, validated(Host, settings, at, document, {"name": name}, wrong=set()), at) for name, settings, at in found
-    ]
-
-
-def _servers(document: Document, data: Mapping[str, Any]) -> list[tuple[Server, frozenset[str]]]:
-    value = data.get("servers")
-    path, example = ("servers",), "for example servers: {nemotron: {recipe: nemotron-3-nano}}"
-    if value is None or value == {}:
-        document.add(path, "names no servers" if "servers" in data else "is missing", example)
-        return []
-    if not isinstance(value, Mapping):
-        given = given_as(value, path, structure=True)
-        document.add(path, f"expected a mapping of names to settings, got {given}", example)
-        return []
-    made = [server(document, name, settings, (*path, name)) for name, settings in value.items()]
-    return [(entry, wrong) for entry, wrong in made if entry is not None]
+def _placed(alike: list[Alike]) -> dict[str, tuple[Server, ...]]:
+    placed: dict[str, tuple[Server, ...]] = {}
+    for kind in alike:
+        servers = tuple(one.server for one in kind.servers)
+        placed |= dict.fromkeys(kind.hosts, servers)
+    return placed
 
 
 def _recipe_folders(document: Document, value: Any, folder: Path) -> tuple[Path, ...]:
@@ -96,42 +125,21 @@ def _recipe_folders(document: Document, value: Any, folder: Path) -> tuple[Path,
         at = ("recipes", index)
         if not isinstance(entry, str):
             document.add(at, f"expected a folder, got {given_as(entry, at)}")
-        elif not _is_folder(below(folder, Path(entry))):
+        elif not is_folder(below(folder, Path(entry))):
             document.add(at, f"no such folder: {quoted(entry)}")
         else:
             folders.append(below(folder, Path(entry)))
     return tuple(folders)
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a name that no file system takes
-        return False
-
-
-def _placed(fleet: Fleet, folder: Path) -> Fleet:
-    """The fleet with every path absolute."""
+def _absolute(fleet: Fleet, folder: Path) -> Fleet:
+    """The fleet with every path absolute; those of hosts and servers are already."""
     ssh, hub = fleet.ssh, fleet.hub
     if ssh.config is not None:
         ssh = ssh.model_copy(update={"config": below(folder, ssh.config)})
     if hub.token is not None:
-        hub = hub.model_copy(update={"token": _reference(hub.token, folder)})
-    hosts = tuple(
-        host.model_copy(update={"identity_file": below(folder, host.identity_file)}) if host.identity_file else host
-        for host in fleet.hosts
-    )
-    servers = tuple(
-        entry.model_copy(update={"api_key": _reference(entry.api_key, folder)}) if entry.api_key else entry
-        for entry in fleet.servers
-    )
-    return fleet.model_copy(update={"ssh": ssh, "hub": hub, "hosts": hosts, "servers": servers})
-
-
-def _reference(reference: str, folder: Path) -> str:
-    if not reference.startswith("file:"):
-        return reference
-    return f"file:{below(folder, Path(reference.removeprefix('file:')))}"
+        hub = hub.model_copy(update={"token": reference_below(folder, hub.token)})
+    return fleet.model_copy(update={"ssh": ssh, "hub": hub})
 
 
 def _unique(document: Document) -> list[Problem]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -12,7 +14,7 @@ from provisioner.fleet.base import Frozen, Platform
 
 _NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 _HOST = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$"
-_ADDRESS = r"^[A-Za-z0-9:]([A-Za-z0-9.:_%-]{0,251}[A-Za-z0-9])?$"
+_ADDRESS = r"^(::|[A-Za-z0-9:]([A-Za-z0-9.:_%-]{0,251}[A-Za-z0-9])?)$"
 _USER = r"^[A-Za-z_][A-Za-z0-9._-]{0,63}$"
 _CACHE_DIR = r"^/[^\x00\n:]*[^\x00\n:/]$"
 _IMAGE = r"^[A-Za-z0-9]([A-Za-z0-9._/:-]*[A-Za-z0-9])?(@sha256:[0-9a-f]{64})?$"
@@ -21,6 +23,7 @@ _WORD = r"^[A-Za-z0-9_.][A-Za-z0-9_./+-]*$"
 _DTYPE = r"^[A-Za-z0-9_]+$"
 _SERVED = r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$"
 _URL = r"^https?://[^\s@]+$"
+_MOUNT = r"^/[^\x00-\x1f:]*:/[^\x00-\x1f:]*[^\x00-\x1f:/](:(ro|rw))?$"
 _REGISTRY = r"^(https?://)?[A-Za-z0-9\[][^\s@]*$"
 
 FORMATS = {
@@ -35,6 +38,7 @@ FORMATS = {
     _DTYPE: "a single word of letters, digits and underscores",
     _SERVED: "a model name without spaces",
     _URL: "an address that starts with https:// or http://, without a user or password in it",
+    _MOUNT: "a mount such as /data:/data:ro (path on the host, path in the container, ro or rw)",
     _REGISTRY: "the address of a registry, without a user or password in it",
 }
 """Patterns of the fields, in words. Most of them end on command lines: none begins with a dash."""
@@ -48,6 +52,7 @@ Address = Annotated[str, StringConstraints(pattern=_ADDRESS)]
 ImageReference = Annotated[str, StringConstraints(pattern=_IMAGE)]
 Word = Annotated[str, StringConstraints(pattern=_WORD)]
 Url = Annotated[str, StringConstraints(pattern=_URL)]
+Mount = Annotated[str, StringConstraints(pattern=_MOUNT)]
 Registry = Annotated[str, StringConstraints(pattern=_REGISTRY)]
 
 
@@ -81,6 +86,8 @@ class Host(Frozen):
     """What the host is expected to be; a different machine is an error before anything is changed."""
     hardware: str | None = None
     """Hardware profile id, where detection by GPU name must be overruled."""
+    notes: tuple[str, ...] = ()
+    """what an operator should know about how it came here"""
 
 
 class Docker(Frozen):
@@ -168,7 +175,12 @@ class Server(Frozen):
     """Opt-in features of the recipe to turn on, besides those that are on anyway."""
     extra_args: tuple[str, ...] = ()
     env: dict[str, str] = Field(default_factory=dict)
+    """Environment of the container, besides the recipe's."""
+    mounts: tuple[Mount, ...] = ()
+    """More folders or files of the host in the container: HOST_PATH:CONTAINER_PATH, with `:ro` to keep it from
+    writing there."""
     api_key: SecretRef | None = None
+    """What clients must send; without it, everybody who reaches the port is served."""
     health_timeout_s: Count = 1800
     """seconds until /health must answer (loading can take 15 minutes and more)"""
     benchmark: Benchmark = Benchmark()
@@ -188,11 +200,32 @@ class Fleet(Frozen):
     """folders with more recipes (a clone of the public ones), relative to the fleet file"""
     hosts: tuple[Host, ...]
     servers: tuple[Server, ...]
+    """as `defaults` and `servers` say, without what groups and hosts say otherwise"""
+    placed: dict[str, tuple[Server, ...]] | None = None
+    """by host: its servers as they are there; None: those of `servers` that name it"""
 
     def host(self, name: str) -> Host:
         """The host of that name; KeyError when there is none."""
-        return next(host for host in self.hosts if host.name == name)
+        return self._by_name[name]
 
     def servers_on(self, host: str) -> tuple[Server, ...]:
-        """The servers placed on a host, in the file's order."""
+        """The servers of a host, in the file's order, with what its groups and itself say otherwise."""
+        if self.placed is not None:
+            return self.placed.get(host, ())
         return tuple(server for server in self.servers if server.hosts is None or host in server.hosts)
+
+    def recipe_names(self) -> tuple[str, ...]:
+        """Every recipe that a server of some host uses, once."""
+        lists = (self.servers,) if self.placed is None else tuple(self.placed.values())
+        distinct = {id(servers): servers for servers in lists}  # hosts alike share one list
+        return tuple(dict.fromkeys(server.recipe for servers in distinct.values() for server in servers))
+
+    @cached_property
+    def _by_name(self) -> dict[str, Host]:
+        return {host.name: host for host in self.hosts}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy; the index of hosts is made anew."""
+        made = super().model_copy(update=update, deep=deep)
+        made.__dict__.pop("_by_name", None)
+        return made

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from provisioner.fleet.explain import given_as, validated
 from provisioner.fleet.hostnames import expand
 from provisioner.fleet.keypath import Key, quoted
+from provisioner.fleet.layers import Layer
 from provisioner.fleet.models import Build, Image, Server
 from provisioner.fleet.positions import Document
 
@@ -30,27 +30,31 @@ def host_entries(document: Document, value: Any) -> Iterator[tuple[str, Any, Key
             yield name, settings, path
 
 
-def server(document: Document, name: str, settings: Any, path: Key) -> tuple[Server | None, frozenset[str]]:
-    """One server, with its image, hosts, environment and arguments in their full form, and which keys are wrong.
+def server_layer(document: Document, label: str, settings: Any, path: Key, name: str = "a") -> Layer | None:
+    """What one place of the file says about a server, in its full form; None when it is no mapping.
 
-    Wrong keys have been told; the server is as if they were not there, so that the others can be checked further.
+    Wrong keys have been told; the layer is as if they were not there, so that the others can be checked further.
     """
     if settings is not None and not isinstance(settings, Mapping):
         kind = given_as(settings, path, structure=True)
         document.add(path, f"expected a mapping (key: value), got {kind}", "for example {recipe: nemotron-3-nano}")
-        return None, frozenset()
-    rest = dict(settings or {})
-    given: dict[str, Any] = {"name": name}
-    given["image"] = images(document, rest.pop("image", None), (*path, "image"))
-    given["env"] = words_by_name(document, rest.pop("env", None), (*path, "env"))
-    given["extra_args"] = words(document, rest.pop("extra_args", None), (*path, "extra_args"))
-    given["hosts"] = placed_on(document, rest.pop("hosts", None), (*path, "hosts"))
+        return None
+    given = dict(settings or {})
+    rest = dict(given)
+    made: dict[str, Any] = {}
+    for key, form in _FORMS.items():
+        if rest.get(key) is not None:
+            made[key] = form(document, rest.pop(key), (*path, key))
     wrong: set[str] = set()
-    if rest.get("recipe") is None:
-        document.add((*path, "recipe"), "is missing", "for example recipe: nemotron-3-nano")
-        wrong.add("recipe")
-        given["recipe"] = rest.pop("recipe", None) or ""
-    return validated(Server, rest, path, document, given, wrong=wrong), frozenset(wrong)
+    needed = {"name": name} | ({} if rest.get("recipe") is not None else {"recipe": ""})
+    if "recipe" in rest and rest["recipe"] is None:
+        rest.pop("recipe")
+    checked = validated(Server, rest, path, document, {**needed, **made}, wrong=wrong)
+    if checked is None:
+        return None
+    written = [key for key in given if key in Server.model_fields and key not in {"name", "hosts", *wrong}]
+    values = {key: getattr(checked, key) if given[key] is not None else None for key in written}
+    return Layer(label, path, values, frozenset(wrong))
 
 
 def images(document: Document, value: Any, path: Key) -> dict[str, Image]:
@@ -93,23 +97,28 @@ def words(document: Document, value: Any, path: Key) -> tuple[str, ...]:
     return tuple(word for word in made if word is not None)
 
 
-def placed_on(document: Document, value: Any, path: Key) -> tuple[str, ...] | None:
-    """Host names that a server is placed on, ranges written out; None for all hosts."""
+def placed_on(document: Document, value: Any, path: Key, groups: Mapping[str, Sequence[str]]) -> tuple[str, ...] | None:
+    """Names of hosts, of ranges and of the hosts of groups, all written out; None for all hosts."""
     if value is None:
         return None
     if not isinstance(value, str | list):
         document.add(path, f"expected a list of host names, got {given_as(value, path, structure=True)}")
         return ()
     if not value:
-        document.add(path, "names no host", "leave the key out to place the server on every host")
+        document.add(path, "names no host", "leave the key out for every host" if path[0] == "servers" else None)
     names: dict[str, None] = {}
+    one_by_one: set[str] = set()
     for entry, at in placements(value, path):
         if not isinstance(entry, str):
             document.add(at, f"expected a host name, got {given_as(entry, at)}")
             continue
+        if entry in groups:
+            names |= dict.fromkeys(groups[entry])
+            continue
         for name in _expanded(document, entry, at):
-            if name in names:
+            if name in one_by_one:
                 document.add(at, f"host {quoted(name)} is there twice")
+            one_by_one.add(name)
             names[name] = None
     return tuple(names)
 
@@ -120,14 +129,6 @@ def placements(value: Any, path: Key) -> Iterator[tuple[Any, Key]]:
         yield value, path
     elif isinstance(value, list):
         yield from ((entry, (*path, index)) for index, entry in enumerate(value))
-
-
-def below(folder: Path, path: Path) -> Path:
-    """A path of the fleet file as an absolute one: relative ones start at the file's folder."""
-    try:
-        return folder / path.expanduser()
-    except RuntimeError:  # ~somebody who has no home here: whoever opens the path says that it is not there
-        return folder / path
 
 
 def _written_hosts(document: Document, value: Any) -> Iterator[tuple[str, Any, Key]]:
@@ -190,3 +191,7 @@ def _word(document: Document, value: Any, path: Key) -> str | None:
         document.add(path, f"expected text, got {given_as(value, path)}", hint)
         return None
     return document.text(path)
+
+
+_FORMS: dict[str, Callable[[Document, Any, Key], Any]] = {"image": images, "env": words_by_name, "extra_args": words}
+"""keys of a server that may be written in several ways"""

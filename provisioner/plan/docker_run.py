@@ -18,6 +18,7 @@ def docker_run(
     cache_dir: str,
     plugin_dir: str,
     plugins: Sequence[str],
+    mounts: Sequence[str] = (),
     env: Mapping[str, str],
     secret_path: str | None,
     argv: Sequence[str],
@@ -32,6 +33,7 @@ def docker_run(
     words += ["--gpus", gpus, "--volume", f"{cache_dir}:{HF_HOME}"]
     for plugin in plugins:
         words += ["--volume", f"{plugin_dir}/{plugin}:{WORKDIR}/{plugin}:ro"]
+    words += [word for mount in mounts for word in ("--volume", mount)]
     if plugins:
         words += ["--workdir", WORKDIR]
     for name, value in {"HF_HOME": HF_HOME, "HF_HUB_OFFLINE": "1", **env}.items():

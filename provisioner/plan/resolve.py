@@ -14,6 +14,7 @@ from provisioner.fleet.taxonomy import HardwareProfile, match_hardware, profile_
 from provisioner.plan import flags, model, render, variables
 from provisioner.plan.bench import benchmark
 from provisioner.plan.docker_run import docker_run, gpus_value
+from provisioner.plan.exposure import exposure
 from provisioner.plan.facts import Facts
 from provisioner.plan.images import image_of
 from provisioner.plan.versions import gate_env, older
@@ -54,7 +55,7 @@ def plan_host(fleet: Fleet, host: Host, facts: Facts, recipes: Mapping[str, Reci
         weights=_unique([weights for _, _, weights, _, _ in resolved]),
         plugins=_unique([plugin for _, _, _, plugins, _ in resolved for plugin in plugins]),
         servers=tuple(server for server, _, _, _, _ in resolved),
-        warnings=tuple(warning for _, _, _, _, warnings in resolved for warning in warnings),
+        warnings=(*host.notes, *(warning for _, _, _, _, warnings in resolved for warning in warnings)),
     )
 
 
@@ -114,6 +115,7 @@ def _server(
         cache_dir=fleet.weights.cache_dir,
         plugin_dir=PLUGIN_DIR,
         plugins=[plugin.file for plugin in plugins],
+        mounts=server.mounts,
         env=env,
         secret_path=secret_path,
         argv=argv,
@@ -170,7 +172,13 @@ def _server(
         ),
     )
     weights = model.Weights(repo=command.model_id, revision=REVISION, image=image.reference)
-    return planned, image, weights, plugins, tuple(f"{server.name}: {note}" for note in (*notes, *dropped))
+    return (
+        planned,
+        image,
+        weights,
+        plugins,
+        tuple(f"{server.name}: {note}" for note in (*exposure(server), *notes, *dropped)),
+    )
 
 
 def _notes(server: Server, command: Command, image: model.Image) -> tuple[str, ...]:

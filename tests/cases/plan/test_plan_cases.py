@@ -26,7 +26,7 @@ CASES = sorted(path.parent for path in HERE.glob("*/fleet.yaml"))
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(case: Path, update_cases: bool) -> None:
     fleet = load_fleet(case / "fleet.yaml")
-    recipes = {server.recipe: find_recipe(server.recipe, fleet.recipes) for server in fleet.servers}
+    recipes = {name: find_recipe(name, fleet.recipes) for name in fleet.recipe_names()}
     made = {host.name: planned(fleet, host, facts(case, host), recipes) for host in fleet.hosts}
     expected = case / "expected.json"
     if update_cases:

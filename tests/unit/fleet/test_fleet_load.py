@@ -148,16 +148,20 @@ def test_a_thousand_hosts_are_quick(tmp_path: Path) -> None:
 
 SEED = """\
 name: demo
+defaults: {max_num_seqs: 8, env: {B: c}}
 ssh: {config: ~/.ssh/config}
 hub: {token: env:HF_TOKEN}
 hosts:
   gpu-[01:03]: &h {user: ops, port: 22}
-  spark-01: {<<: *h, hardware: dgx_spark_gb10}
+  spark-01: {<<: *h, hardware: dgx_spark_gb10, servers: {nemotron: {port: 8001, mounts: ['/a:/b:ro']}}}
+groups:
+  big: {hosts: ['gpu-[01:02]', small], user: ops, servers: {nemotron: {gpus: , env: {A: d}}}}
+  small: {hosts: [spark-01]}
 servers:
   nemotron:
     recipe: nemotron-3-nano
     variant: fp8
-    hosts: ['gpu-[01:02]']
+    hosts: ['gpu-[01:02]', small]
     image: {default: {pull: a:1}, linux/arm64: {build: {args: {A: 1}}}}
     gpus: [0, 1]
     extra_args: [--seed, 1]
@@ -191,7 +195,18 @@ VALUES = st.recursive(
 )
 SERVER_KEYS = (
     *("recipe", "variant", "hosts", "image", "host", "port", "gpus", "env", "extra_args", "benchmark", "features"),
-    *("api_key", "tensor_parallel_size", "async_scheduling"),
+    *("mounts", "api_key", "tensor_parallel_size", "async_scheduling"),
+)
+
+SETTINGS = st.dictionaries(st.sampled_from(SERVER_KEYS), VALUES, max_size=4)
+OVERRIDES = VALUES | st.fixed_dictionaries(
+    {},
+    optional={
+        "hosts": VALUES | st.lists(st.sampled_from(["a", "b", "c[1:2]", "g", "h", "all"]), max_size=3),
+        "user": VALUES,
+        "port": VALUES,
+        "servers": VALUES | st.dictionaries(st.sampled_from(["x", "y", "q"]), SETTINGS | VALUES, max_size=2),
+    },
 )
 
 
@@ -200,10 +215,15 @@ SERVER_KEYS = (
     st.fixed_dictionaries(
         {},
         optional={
-            "hosts": VALUES | st.lists(st.sampled_from(["a", "b", "c[1:2]"])),
+            "hosts": VALUES
+            | st.lists(st.sampled_from(["a", "b", "c[1:2]"]))
+            | st.dictionaries(st.sampled_from(["a", "b", "c[1:2]"]), OVERRIDES),
+            "groups": VALUES | st.dictionaries(st.sampled_from(["g", "h", "all", "a"]), OVERRIDES, max_size=3),
+            "defaults": VALUES | SETTINGS,
+            "inventory": VALUES | st.sampled_from([".", "fleet.yaml"]),
             "servers": st.dictionaries(
                 st.sampled_from(["x", "y", "z"]),
-                st.dictionaries(st.sampled_from(SERVER_KEYS), VALUES, max_size=4) | VALUES,
+                SETTINGS | VALUES,
                 max_size=3,
             ),
             "ssh": VALUES, "hub": VALUES, "docker": VALUES, "weights": VALUES, "recipes": VALUES, "name": VALUES,
