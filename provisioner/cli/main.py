@@ -123,6 +123,14 @@ def render(
     raise typer.Exit(command.render(fleet, hosts, output))
 
 
+@app.command(epilog="Example: provision schema > fleet.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of fleet files, for editors and other tools."""
+    from provisioner.cli import schema as command
+
+    command.print_schema()
+
+
 @app.command()
 def version() -> None:
     """Show the version."""

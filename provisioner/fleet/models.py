@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from provisioner.fleet.base import Frozen, Platform
 
@@ -62,7 +62,9 @@ def _reference(value: str) -> str:
     return value
 
 
-SecretRef = Annotated[str, AfterValidator(_reference)]
+SecretRef = Annotated[
+    str, AfterValidator(_reference), WithJsonSchema({"type": "string", "pattern": "^(env|file|command):."})
+]
 """Where a secret is: `env:NAME`, `file:PATH` (relative to the fleet file) or `command:CMD`. Never the secret."""
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from provisioner.errors import InputError, Problem
 from provisioner.fleet.load import load_fleet
 from provisioner.fleet.models import Build, Fleet, Image
+from provisioner.inventory.read import read_inventory
 
 ROOT = Path(__file__).parents[3]
 SERVERS = "servers:\n  nemotron: {recipe: nemotron-3-nano}\n"
@@ -45,9 +46,9 @@ def test_three_lines_are_enough(tmp_path: Path) -> None:
 
 
 def test_the_example_loads() -> None:
-    fleet = load_fleet(ROOT / "inventories/example/fleet.yaml")
+    fleet = load_fleet(ROOT / "inventories/example/fleet.yaml", read_inventory)
     assert [server.name for server in fleet.servers] == ["nemotron", "nemotron-bf16"]
-    assert len(fleet.hosts) == 6
+    assert [host.name for host in fleet.hosts] == ["gpu-01", "gpu-02", "gpu-03", "gpu-04", "spark-02", "spark-01"]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/design/README.md"])
