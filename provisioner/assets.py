@@ -21,6 +21,11 @@ def ansible_dir() -> Path:
     )
 
 
+def filters(role: str) -> Path:
+    """The file of a role's filter plugins."""
+    return ansible_dir() / "roles" / role / "filter_plugins" / f"{role}.py"
+
+
 def template(role: str, name: str) -> str:
     """The text of a role's template."""
     return (ansible_dir() / "roles" / role / "templates" / name).read_text(encoding="utf-8")

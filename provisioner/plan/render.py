@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import runpy
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
 from provisioner import assets
+from provisioner.errors import HostError
 
 
 def unit_text(server: Mapping[str, Any]) -> str:
@@ -19,6 +21,27 @@ def unit_text(server: Mapping[str, Any]) -> str:
 def secrets_text(secrets: Mapping[str, str]) -> str:
     """The environment file of a server's secrets."""
     return _template("vllm_server", "secrets.env.j2").render(secrets=secrets)
+
+
+def daemon_json(current: str, wanted: Mapping[str, Any]) -> str:
+    """Docker's daemon.json with `wanted` in it; the very same text where everything is there already.
+
+    Raises HostError for a file that is no JSON object, as the role does.
+    """
+    filters = _filters("docker_engine")
+    read = filters["docker_engine_parse"](current)
+    if read["error"]:
+        raise HostError(f"/etc/docker/daemon.json is not a JSON object: {read['error']}")
+    merged = filters["docker_engine_merge"](read["config"], wanted)
+    return current if merged == read["config"] else str(filters["docker_engine_json"](merged))
+
+
+@cache
+def _filters(role: str) -> Mapping[str, Callable[..., Any]]:
+    """A role's own filters, so that there is one code for both ways."""
+    found: dict[str, Any] = runpy.run_path(str(assets.filters(role)))
+    filters: Mapping[str, Callable[..., Any]] = found["FilterModule"]().filters()
+    return filters
 
 
 @cache
