@@ -11,7 +11,6 @@ from typing import cast, get_args
 
 from rich.console import Console
 
-from provisioner.apply.inventory import write_inventory
 from provisioner.apply.runner import Strategy
 from provisioner.cli import show
 from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
@@ -21,12 +20,15 @@ from provisioner.fleet.models import Fleet
 from provisioner.fleet.recipes import Recipe, find_recipe
 from provisioner.history import report
 from provisioner.history.events import Event, OnEvent
+from provisioner.history.facts import read_facts
 from provisioner.history.progress import progress
 from provisioner.history.rundir import Run, create_run
 from provisioner.hosts.ssh import connect
 from provisioner.inventory.read import read_inventory
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
+from provisioner.rollout.recorded import recorded_survey
+from provisioner.rollout.rendered import write_rendered
 from provisioner.rollout.survey import Survey, survey
 
 
@@ -108,17 +110,20 @@ def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool) -> Ex
         return _executed(replace(seen, hosts=everything), connections, options, json=json)
 
 
-def render(path: Path, hosts: Sequence[str], output: Path) -> Exit:
-    """The inventory that a run would use."""
+def render(path: Path, hosts: Sequence[str], output: Path, facts: Path | None) -> Exit:
+    """The inventory that a run would use, and every file as it will stand. With `facts`, no host is reached."""
     fleet, recipes = _load(path, hosts)
-    with _connections(fleet) as connections:
-        seen = _survey(fleet, recipes, connections, compare=False)
+    if facts is not None:
+        seen = recorded_survey(fleet, recipes, read_facts(facts))
+    else:
+        with _connections(fleet) as connections:
+            seen = _survey(fleet, recipes, connections, compare=False)
     if seen.unfit:
         say(show.problems(seen))
         return _worst(seen)
-    output.mkdir(parents=True, exist_ok=True)
-    write_inventory(output, fleet, [host.plan for host in seen.hosts if host.plan])
-    say(f"inventory of {len(seen.hosts)} hosts written to {output}; secrets are looked up when Ansible runs")
+    count = write_rendered(output, seen)
+    say(f"inventory of {len(seen.hosts)} hosts in {output}/inventory, {count} files in {output}/files")
+    say("secrets are looked up when Ansible runs: their files here are stand-ins")
     return Exit.OK
 
 

@@ -111,16 +111,22 @@ def validate(
     raise typer.Exit(command.validate(fleet, hosts, smoke=smoke, json=json))
 
 
-@app.command(epilog="Example: provision render fleet.yaml -o out && ansible-playbook -i out playbooks/site.yml")
+@app.command(
+    epilog="Example: provision render fleet.yaml -o out && ansible-playbook -i out/inventory playbooks/site.yml"
+)
 def render(
     fleet: FleetFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; created when it is not there.")],
     hosts: Hosts = _NO_HOSTS,
+    facts: Annotated[
+        Path | None,
+        typer.Option("--facts", metavar="FILE", help="Recorded facts (`probe --json`); reach no host."),
+    ] = None,
 ) -> None:
-    """Write the Ansible inventory with every host's variables, for use without this program."""
+    """Write the Ansible inventory with every host's variables, and under files/ every file as it will stand."""
     from provisioner.cli import apply as command
 
-    raise typer.Exit(command.render(fleet, hosts, output))
+    raise typer.Exit(command.render(fleet, hosts, output, facts))
 
 
 @app.command(epilog="Example: provision schema > fleet.schema.json")

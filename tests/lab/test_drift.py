@@ -48,8 +48,8 @@ def test_a_container_of_somebody_else_in_our_place_is_replaced(lab: Lab, served:
 
 def test_ansible_alone_finds_nothing_to_do(lab: Lab, served: str, fleet: Path) -> None:
     """The rendered inventory serves without this program: no change, with and without --check."""
-    inventory = lab.folder / "rendered"
-    rendered = lab.run("render", fleet, "-o", inventory)
+    inventory = lab.folder / "rendered" / "inventory"
+    rendered = lab.run("render", fleet, "-o", inventory.parent)
     assert rendered.rc == 0, str(rendered)
     assert f"file:{lab.fleet.parent / 'hf_token'}" in (inventory / "group_vars" / "all.yml").read_text()
     before = container(served)
@@ -65,8 +65,8 @@ def test_ansible_alone_finds_nothing_to_do(lab: Lab, served: str, fleet: Path) -
 
 def test_ansible_alone_says_what_it_would_change(lab: Lab, served: str, fleet: Path) -> None:
     changed = lab.write_fleet("render-changed", [served], env={"MORE": "1"})
-    inventory = lab.folder / "rendered-changed"
-    assert lab.run("render", changed, "-o", inventory).rc == 0
+    inventory = lab.folder / "rendered-changed" / "inventory"
+    assert lab.run("render", changed, "-o", inventory.parent).rc == 0
     before = container(served)
     playbook = [str(BIN / "ansible-playbook"), "-i", str(inventory), str(ROOT / "playbooks" / "site.yml")]
     done = run([*playbook, "--check", "--diff"], env=lab.environment(), timeout=300)

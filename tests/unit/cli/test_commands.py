@@ -244,11 +244,44 @@ class TestRender:
     def test_an_inventory_for_use_without_us(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
         out = stage.folder / "deep" / "out"
         assert run(["render", stage.hosts(a=facts("a"), b=facts("b")), "-o", str(out)]) == Exit.OK
-        assert list(yaml.safe_load((out / "hosts.yml").read_text())["all"]["hosts"]) == ["a", "b"]
-        assert sorted(path.name for path in (out / "host_vars").iterdir()) == ["a.yml", "b.yml"]
+        assert list(yaml.safe_load((out / "inventory/hosts.yml").read_text())["all"]["hosts"]) == ["a", "b"]
+        assert sorted(path.name for path in (out / "inventory/host_vars").iterdir()) == ["a.yml", "b.yml"]
         assert capsys.readouterr().err.endswith(
-            f"inventory of 2 hosts written to {out}; secrets are looked up when Ansible runs\n"
+            f"inventory of 2 hosts in {out}/inventory, 2 files in {out}/files\n"
+            "secrets are looked up when Ansible runs: their files here are stand-ins\n"
         )
+
+    def test_from_recorded_facts_no_host_is_reached(
+        self, stage: Stage, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        path = stage.hosts(a=facts("a"))
+        assert run(["probe", path, "--json"]) == Exit.OK
+        recorded = tmp_path / "facts.json"
+        recorded.write_text(capsys.readouterr().out, encoding="utf-8")
+        probed = tmp_path / "probed"
+        assert run(["render", path, "-o", str(probed)]) == Exit.OK
+        stage.world.requests.clear()
+        assert run(["render", path, "-o", str(tmp_path / "out"), "--facts", str(recorded)]) == Exit.OK
+        assert stage.world.requests == {}
+        files = [file.relative_to(probed) for file in probed.rglob("*") if file.is_file()]
+        assert len(files) == 4
+        assert all((probed / file).read_bytes() == (tmp_path / "out" / file).read_bytes() for file in files)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("{}", "a  no facts of it are recorded"),
+            ("[]", "facts.json: holds no recorded facts: top: Input should be an object"),
+            ('{"a": {"host": "a"}}', "facts.json: holds no recorded facts: a.hostname: Field required"),
+        ],
+    )
+    def test_facts_that_are_none(
+        self, stage: Stage, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, message: str
+    ) -> None:
+        path, recorded = stage.hosts(a=facts("a")), tmp_path / "facts.json"
+        recorded.write_text(text, encoding="utf-8")
+        assert run(["render", path, "-o", str(tmp_path / "out"), "--facts", str(recorded)]) == Exit.BAD_INPUT
+        assert message in capsys.readouterr().err
 
     def test_an_unfit_host(self, stage: Stage) -> None:
         out = stage.folder / "out"
