@@ -28,7 +28,7 @@ class _Dumper(_Base):  # type: ignore[misc]  # which of the two is known when it
 
 
 def _string(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
-    unsafe = any(mark in data for mark in _TEMPLATE_MARKS)
+    unsafe = has_template_marks(data)
     return dumper.represent_scalar(
         "!unsafe" if unsafe else "tag:yaml.org,2002:str", data, style='"' if unsafe else None
     )
@@ -40,6 +40,11 @@ def _expression(dumper: yaml.SafeDumper, data: Expression) -> yaml.ScalarNode:
 
 _Dumper.add_representer(str, _string)
 _Dumper.add_representer(Expression, _expression)
+
+
+def has_template_marks(text: str) -> bool:
+    """Whether Ansible would evaluate something in this text if it were not told that it is data."""
+    return any(mark in text for mark in _TEMPLATE_MARKS)
 
 
 def dump(data: Any) -> str:
@@ -56,7 +61,7 @@ def write_inventory(folder: Path, fleet: Fleet, plans: Sequence[HostPlan]) -> Pa
     (folder / "hosts.yml").write_text(dump({"all": {"hosts": hosts}}), encoding="utf-8")
     for plan in plans:
         (folder / "host_vars" / f"{plan.host}.yml").write_text(dump(role_variables(plan)), encoding="utf-8")
-    (folder / "group_vars" / "all.yml").write_text(dump(_lookups(secret_references(plans))), encoding="utf-8")
+    (folder / "group_vars" / "all.yml").write_text(dump(secret_lookups(secret_references(plans))), encoding="utf-8")
     return folder
 
 
@@ -91,7 +96,7 @@ def extra_variables(secrets_path: str) -> str:
     return dump({"provision_secrets": Expression("{{ " + read + " | from_json }}")})
 
 
-def _lookups(references: Iterable[str]) -> dict[str, Any]:
+def secret_lookups(references: Iterable[str]) -> dict[str, Any]:
     """Where Ansible finds secrets when it is run without this program."""
     plugins = {"env": "ansible.builtin.env", "file": "ansible.builtin.file", "command": "ansible.builtin.pipe"}
     lookups: dict[str, Expression] = {}

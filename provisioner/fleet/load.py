@@ -38,6 +38,9 @@ class Loaded:
     document: Document
     inventory: Inventory
     groups: tuple[Group, ...]
+    """those of the fleet file"""
+    members: Mapping[str, tuple[str, ...]]
+    """by group, of the file and of inventories: its hosts"""
     alike: tuple[Alike, ...]
     host_paths: Mapping[str, Key]
     """by host: its place in the file; ("inventory",) for one that only an inventory names"""
@@ -104,7 +107,7 @@ def _loaded(document: Document, read_inventory: ReadInventory | None) -> Loaded 
     # Not by validation: it would make lists of its own, and hosts alike share one.
     fleet = fleet.model_copy(update={"placed": _placed(alike)})
     places = {host.name: at for host, at in hosts}
-    return Loaded(_absolute(fleet, folder), document, inventory, tuple(groups), tuple(alike), places)
+    return Loaded(_absolute(fleet, folder), document, inventory, tuple(groups), members, tuple(alike), places)
 
 
 def _placed(alike: list[Alike]) -> dict[str, tuple[Server, ...]]:

@@ -99,8 +99,10 @@ def _source(found: Mapping[str, Any], paths: list[str]) -> str:
 def _plugins() -> None:
     """Collections become importable; once in a process."""
     from ansible.plugins.loader import init_plugin_loader
+    from ansible.utils.collection_loader import AnsibleCollectionConfig
 
-    init_plugin_loader()
+    if AnsibleCollectionConfig.collection_finder is None:  # it is there where Ansible runs us
+        init_plugin_loader()
 
 
 def _text(value: Any) -> str | None:
