@@ -98,14 +98,18 @@ def extra_variables(secrets_path: str) -> str:
 
 def secret_lookups(references: Iterable[str]) -> dict[str, Any]:
     """Where Ansible finds secrets when it is run without this program."""
-    plugins = {"env": "ansible.builtin.env", "file": "ansible.builtin.file", "command": "ansible.builtin.pipe"}
+    plugins = {"env": "env", "file": "file", "command": "pipe", "vault": "unvault"}
     lookups: dict[str, Expression] = {}
     sources: dict[str, str] = {}
     for reference in references:
         kind, _, rest = reference.partition(":")
+        rest, _, key = rest.partition("#") if kind == "vault" else (rest, "", "")
         name = secret_name(reference)
         # What an expression cannot spell stands beside it, as data.
         source = f"'{rest}'" if name == reference else f"provision_secret_sources['{name}']"
         sources |= {} if name == reference else {name: rest}
-        lookups[name] = Expression("{{ lookup('" + plugins[kind] + f"', {source})" + " }}")
+        looked_up = f"lookup('ansible.builtin.{plugins[kind]}', {source})"
+        if key:  # letters, digits, _ and - alone
+            looked_up = f"({looked_up} | from_yaml)" + "".join(f"['{part}']" for part in key.split("."))
+        lookups[name] = Expression("{{ " + looked_up + " }}")
     return {"provision_secrets": lookups} | ({"provision_secret_sources": sources} if sources else {})

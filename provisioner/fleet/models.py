@@ -24,6 +24,7 @@ _DTYPE = r"^[A-Za-z0-9_]+$"
 _SERVED = r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$"
 _URL = r"^https?://[^\s@]+$"
 _MOUNT = r"^/[^\x00-\x1f:]*:/[^\x00-\x1f:]*[^\x00-\x1f:/](:(ro|rw))?$"
+_REFERENCE = r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:.+|vault:[^#]+(#[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?"
 _REGISTRY = r"^(https?://)?[A-Za-z0-9\[][^\s@]*$"
 
 FORMATS = {
@@ -57,15 +58,20 @@ Registry = Annotated[str, StringConstraints(pattern=_REGISTRY)]
 
 
 def _reference(value: str) -> str:
-    if not re.fullmatch(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:.+)", value):
-        raise ValueError("expected a reference to a secret, not the secret itself: env:NAME, file:PATH or command:CMD")
+    if not re.fullmatch(_REFERENCE, value):
+        raise ValueError(
+            "expected a reference to a secret, not the secret itself: "
+            "env:NAME, file:PATH, command:CMD or vault:FILE#KEY"
+        )
     return value
 
 
 SecretRef = Annotated[
-    str, AfterValidator(_reference), WithJsonSchema({"type": "string", "pattern": "^(env|file|command):."})
+    str, AfterValidator(_reference), WithJsonSchema({"type": "string", "pattern": "^(env|file|command|vault):."})
 ]
-"""Where a secret is: `env:NAME`, `file:PATH` (relative to the fleet file) or `command:CMD`. Never the secret."""
+"""Where a secret is, never the secret: `env:NAME`, `file:PATH` (relative to the fleet file), `command:CMD`, or
+`vault:FILE#KEY`, a key (`outer.inner`) of a YAML file that Ansible Vault has encrypted; without a key, the file's text.
+"""
 
 
 class Ssh(Frozen):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from provisioner.errors import UsageError
 
+_HEADER = b"$ANSIBLE_VAULT;"
 _HINT = "set ANSIBLE_VAULT_PASSWORD_FILE, or vault_password_file or vault_identity_list in ansible.cfg"
 
 
@@ -35,13 +38,42 @@ def loader_with_secrets() -> Any:
     return loader
 
 
-def read_vault(file: Path) -> Any:
-    """The data of a YAML file that is encrypted, or holds encrypted values. UsageError says what hinders."""
+def read_vault(file: Path, key: str | None) -> str:
+    """The text of an encrypted file; with `key` (`outer.inner`), a text of the YAML in it.
+
+    The whole file must be encrypted: of a file with single encrypted values Ansible's own lookup, which a rendered
+    inventory uses, knows nothing. UsageError says what hinders, and shows nothing of the file.
+    """
     from ansible.errors import AnsibleError
 
+    secret = f"the secret vault:{file}" + (f"#{key}" if key else "")
     try:
-        return loader_with_secrets().load_from_file(str(file), cache="none")
+        if not file.read_bytes().startswith(_HEADER):
+            hint = f"encrypt the whole file: ansible-vault encrypt {file}"
+            raise UsageError(f"{secret} cannot be read: the file is not encrypted", hint=hint)
+        text = str(loader_with_secrets().get_text_file_contents(str(file)))
+    except OSError as error:
+        raise UsageError(f"{secret} cannot be read: {error.strerror or error}") from error
     except AnsibleError as error:
-        reason = " ".join(str(error).split())
-        hint = _HINT if "secret" in reason.lower() or "decrypt" in reason.lower() else None
-        raise UsageError(f"{file}: {reason[:300]}", hint=hint) from error
+        raise UsageError(f"{secret} cannot be read: {_first_sentence(error)}", hint=_HINT) from error
+    return text if key is None else _value(text, key, secret)
+
+
+def _value(text: str, key: str, secret: str) -> str:
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        # Without its cause, which shows lines of the file.
+        raise UsageError(f"{secret} cannot be read: what is encrypted is not YAML") from None
+    for part in key.split("."):
+        if not isinstance(found, dict) or part not in found:
+            raise UsageError(f"{secret} cannot be read: the file has no key {key}")
+        found = found[part]
+    if not isinstance(found, str):
+        raise UsageError(f"{secret} is no text", hint="quote it, where it looks like a number")
+    return found
+
+
+def _first_sentence(error: BaseException) -> str:
+    """What Ansible says first. After it come lines of the file."""
+    return str(error).splitlines()[0].partition("<<<")[0].strip()[:200]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from provisioner.errors import UsageError
+from provisioner.inventory.vault import read_vault
 
 COMMAND_TIMEOUT_S = 60
 
@@ -24,7 +25,7 @@ def resolve_secrets(references: Iterable[str], environment: Mapping[str, str] | 
 
 def _resolve(reference: str, environment: Mapping[str, str]) -> str:
     kind, _, rest = reference.partition(":")
-    value = {"env": _env, "file": _file, "command": _command}[kind](rest, environment).rstrip("\r\n")
+    value = {"env": _env, "file": _file, "command": _command, "vault": _vault}[kind](rest, environment).rstrip("\r\n")
     if not value:
         raise UsageError(f"the secret {reference} is empty")
     if any(ord(char) < 32 for char in value):
@@ -44,6 +45,11 @@ def _file(path: str, _: Mapping[str, str]) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UsageError(f"the secret file:{path} cannot be read: {reason}") from error
+
+
+def _vault(place: str, _: Mapping[str, str]) -> str:
+    file, *keys = place.split("#")
+    return read_vault(Path(file).expanduser(), keys[0] if keys else None)
 
 
 def _command(command: str, _: Mapping[str, str]) -> str:

@@ -86,12 +86,14 @@ def test_paths_start_at_the_files_folder(tmp_path: Path, monkeypatch: pytest.Mon
         tmp_path,
         "ssh: {config: ssh_config}\nhub: {token: 'file:secrets/hf'}\nrecipes: [more]\n"
         "hosts:\n  a: {identity_file: ~/.ssh/key}\n  b: {identity_file: /etc/key}\n"
-        "servers:\n  a: {recipe: nemotron-3-nano, api_key: 'file:/etc/api'}\n",
+        "servers:\n  a: {recipe: nemotron-3-nano, api_key: 'file:/etc/api', gpus: [0]}\n"
+        "  b: {recipe: nemotron-3-nano, api_key: 'vault:secrets.yml#keys.b', gpus: [1], port: 8001}\n",
     )
     assert fleet.ssh.config == tmp_path / "ssh_config"
     assert fleet.hub.token == f"file:{tmp_path}/secrets/hf"
     assert [host.identity_file for host in fleet.hosts] == [Path("/home/ops/.ssh/key"), Path("/etc/key")]
-    assert fleet.servers[0].api_key == "file:/etc/api"
+    assert [server.api_key for server in fleet.servers] == ["file:/etc/api", f"vault:{tmp_path}/secrets.yml#keys.b"]
+    assert [server.api_key for server in fleet.servers_on("a")] == [server.api_key for server in fleet.servers]
     assert fleet.recipes == (tmp_path / "more",)
 
 
