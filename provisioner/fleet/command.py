@@ -78,7 +78,7 @@ def resolve(
     env = _environment(recipe, chosen, profile, plan, changed)
     for key in on:
         env |= feature_env(recipe, key, name, profile)
-    build = recipe_build(recipe, profile)
+    build = recipe_build(recipe, chosen, profile)
     return Command(
         model_id=model_id,
         variant=name,

@@ -64,7 +64,7 @@ def plugin_names(server: Server, recipe: Recipe) -> tuple[str, ...]:
     """Every parser plugin that the server may need, on whatever hardware: what to look for before that is known."""
     flag = "--reasoning-parser-plugin"
     in_recipe = re.findall(rf'"{flag}","([^"/]+)"', recipe.model_dump_json())
-    own = flags.value_of(server.extra_args, flag)
+    own = flags.value_of(server.extra_args, flag) or server.reasoning_parser_plugin
     return tuple(dict.fromkeys([*in_recipe, *([own] if own and "/" not in own else [])]))
 
 
