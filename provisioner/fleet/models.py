@@ -176,7 +176,7 @@ class Benchmark(Frozen):
         "e2el",
     )
     """What percentiles are reported of: time to first token, time per output token, inter-token and whole latency."""
-    metric_percentiles: Annotated[tuple[Annotated[float, Field(gt=0, lt=100)], ...], Field(min_length=1)] | None = None
+    metric_percentiles: tuple[Annotated[float, Field(gt=0, lt=100)], ...] = ()
     """Which percentiles; vLLM: 99."""
     goodput: dict[Literal["ttft", "tpot", "e2el"], Annotated[float, Field(gt=0)]] | None = None
     """Milliseconds that a request may take to count as good, by metric."""
