@@ -236,13 +236,13 @@ class Server(Frozen):
     """How thinking is told from the answer; the guide: nano_v3, from the plugin. Newer images have nemotron_v3."""
     reasoning_parser_plugin: Annotated[str, StringConstraints(pattern=_PLUGIN)] | None = None
     """File of the parser: a name is fetched from the model's repository, a path must be in the container."""
+    allow_known_bad: tuple[str, ...] = ()
+    """Ids of known-bad combinations (kernel, driver, toolkit, vLLM …) that are accepted here."""
     features: tuple[str, ...] = ()
     """Opt-in features of the recipe to turn on, besides those that are on anyway."""
     extra_args: tuple[str, ...] = ()
     env: dict[str, str] = Field(default_factory=dict)
     api_key: SecretRef | None = None
-    allow_known_bad: tuple[str, ...] = ()
-    """Ids of known-bad combinations (kernel, driver, toolkit, vLLM …) that are accepted here."""
     health_timeout_s: Count = 1800
     """seconds until /health must answer (loading can take 15 minutes and more)"""
     benchmark: Benchmark = Benchmark()
