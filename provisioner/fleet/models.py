@@ -140,6 +140,17 @@ class Image(Frozen):
     build: Build | None = None
 
 
+class Goodput(Frozen):
+    """What a request may take to count as good."""
+
+    ttft: Annotated[float, Field(gt=0)] | None = None
+    """milliseconds to the first token"""
+    tpot: Annotated[float, Field(gt=0)] | None = None
+    """milliseconds a token after the first, on average"""
+    e2el: Annotated[float, Field(gt=0)] | None = None
+    """milliseconds to the last token"""
+
+
 class Benchmark(Frozen):
     """`vllm bench serve` flags. Left out: the guide's figures on data-centre GPUs, scaled to the host elsewhere."""
 
@@ -178,8 +189,7 @@ class Benchmark(Frozen):
     """What percentiles are reported of: time to first token, time per output token, inter-token and whole latency."""
     metric_percentiles: tuple[Annotated[float, Field(gt=0, lt=100)], ...] = ()
     """Which percentiles; vLLM: 99."""
-    goodput: dict[Literal["ttft", "tpot", "e2el"], Annotated[float, Field(gt=0)]] | None = None
-    """Milliseconds that a request may take to count as good, by metric."""
+    goodput: Goodput | None = None
     ready_check_timeout_s: Annotated[int, Field(ge=0, strict=True)] = 600
     """seconds that the client waits for the server; 0 does not wait, as vLLM does from 0.14 on unless told"""
     extra_args: tuple[str, ...] = ()

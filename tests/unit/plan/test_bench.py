@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from provisioner.fleet.models import Benchmark as Settings
+from provisioner.fleet.models import Goodput
 from provisioner.plan import flags
 from provisioner.plan.bench import benchmark
 from provisioner.plan.gates import check_arguments
@@ -113,7 +114,7 @@ def test_every_flag_can_be_set() -> None:
         ignore_eos=False,
         percentile_metrics=("ttft", "e2el"),
         metric_percentiles=(50, 99.9),
-        goodput={"ttft": 500, "tpot": 20.5},
+        goodput=Goodput(ttft=500, tpot=20.5),
         ready_check_timeout_s=0,
         extra_args=("--num-warmups", "3"),
     )
@@ -164,7 +165,7 @@ def test_every_version_takes_all_of_it(version: str | None) -> None:
         burstiness=0.5,
         seed=7,
         metric_percentiles=(50,),
-        goodput={"ttft": 500},
+        goodput=Goodput(ttft=500),
     )
     found = check_arguments("bench serve", bench(settings).argv[2:], version)
     assert (found.errors, found.warnings) == ((), ())
