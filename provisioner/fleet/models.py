@@ -189,7 +189,7 @@ class Benchmark(Frozen):
     """What percentiles are reported of: time to first token, time per output token, inter-token and whole latency."""
     metric_percentiles: tuple[Annotated[float, Field(gt=0, lt=100)], ...] = ()
     """Which percentiles; vLLM: 99."""
-    goodput: Goodput | None = None
+    goodput: Goodput = Goodput()
     ready_check_timeout_s: Annotated[int, Field(ge=0, strict=True)] = 600
     """seconds that the client waits for the server; 0 does not wait, as vLLM does from 0.14 on unless told"""
     extra_args: tuple[str, ...] = ()

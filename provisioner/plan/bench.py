@@ -80,7 +80,7 @@ def _report(settings: Settings) -> list[str]:
     words = ["--percentile-metrics", ",".join(settings.percentile_metrics)]
     if settings.metric_percentiles:
         words += ["--metric-percentiles", ",".join(f"{value:g}" for value in settings.metric_percentiles)]
-    limits = settings.goodput.model_dump(exclude_none=True) if settings.goodput else {}
+    limits = settings.goodput.model_dump(exclude_none=True)
     if limits:
         words += ["--goodput", *(f"{metric}:{limit:g}" for metric, limit in limits.items())]
     return words
