@@ -11,6 +11,7 @@ import typer
 
 from provisioner.cli.console import say
 from provisioner.cli.lab import lab_app
+from provisioner.cli.recipe import recipe_app
 from provisioner.errors import Exit, InputError, ProvisionError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     "4 unreachable, 5 changes pending (plan), 130 interrupted.",
 )
 app.add_typer(lab_app, name="lab")
+app.add_typer(recipe_app, name="recipe")
 
 FleetFile = Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet file.", show_default=False)]
 Hosts = Annotated[list[str], typer.Option("--hosts", metavar="NAME", help="Only these hosts (may be repeated).")]

@@ -10,7 +10,7 @@ from provisioner.fleet.base import Frozen
 from provisioner.fleet.features import active, feature_args, feature_env
 from provisioner.fleet.images import recipe_build, recipe_image
 from provisioner.fleet.models import Build
-from provisioner.fleet.parallel import memory_note, parallel_size
+from provisioner.fleet.parallel import needed_gb, parallel_size
 from provisioner.fleet.recipe_models import ByHardware, Override, Recipe, StrategyOverride, Variant
 from provisioner.fleet.suggest import did_you_mean
 from provisioner.fleet.taxonomy import HardwareProfile, Strategy, Taxonomy, builtin
@@ -38,6 +38,8 @@ class Command(Frozen):
     plugin_repo: str | None
     """model repository that holds the parser plugins; None: the served model's own"""
     min_vllm_version: str | None
+    needed_gb: float
+    """GPU memory that the recipe asks for, decimal GB; 0 where it does not say"""
     notes: tuple[str, ...] = ()
     """what an operator should know about this choice"""
 
@@ -76,7 +78,7 @@ def resolve(
     env = _environment(recipe, chosen, profile, plan, changed)
     for key in on:
         env |= feature_env(recipe, key, name, profile)
-    build = recipe_build(recipe, profile)
+    build = recipe_build(recipe, chosen, profile)
     return Command(
         model_id=model_id,
         variant=name,
@@ -89,7 +91,8 @@ def resolve(
         parallel_size=size,
         plugin_repo=recipe.provision.plugin_repo,
         min_vllm_version=chosen.min_vllm_version or recipe.model.min_vllm_version,
-        notes=(*size_notes, *memory_note(chosen, profile, gpu_count)),
+        needed_gb=needed_gb(chosen, profile),
+        notes=size_notes,
     )
 
 

@@ -18,20 +18,20 @@ _REPOSITORIES = {
 _CUDA_LINES = ("cu130", "cu129")
 
 
-def recipe_build(recipe: Recipe, profile: HardwareProfile) -> Build | None:
+def recipe_build(recipe: Recipe, variant: Variant, profile: HardwareProfile) -> Build | None:
     """The source build that the recipe asks for on this hardware; None where it pulls an image."""
     own = recipe.provision.images.get(profile.id)
-    return own.build if own else None
+    return own.build if own and _pinned(variant, profile) is None else None
 
 
 def recipe_image(recipe: Recipe, variant: Variant, profile: HardwareProfile) -> str:
-    """Reference to pull: ours for the hardware, the variant's for it, the variant's, the model's, else the default."""
+    """Reference to pull: the variant's for the hardware, ours for it, the variant's, the model's, else the default."""
+    exact = _pinned(variant, profile)
+    if exact is not None:
+        return exact
     own = recipe.provision.images.get(profile.id)
     if own and own.pull:
         return own.pull
-    exact = variant.hardware_overrides.get(profile.id, Override()).docker_image
-    if isinstance(exact, str):
-        return exact
     brand = _brand(profile)
     for declared in (variant.docker_image, recipe.model.docker_image):
         found = _of_brand(declared, brand)
@@ -40,6 +40,12 @@ def recipe_image(recipe: Recipe, variant: Variant, profile: HardwareProfile) -> 
     nightly = variant.nightly_required or recipe.model.nightly_required
     tag = "nightly" if nightly else "latest-x86_64" if brand == "intel" else "latest"
     return f"{_REPOSITORIES[brand]}:{tag}"
+
+
+def _pinned(variant: Variant, profile: HardwareProfile) -> str | None:
+    """The variant's image for exactly this hardware."""
+    exact = variant.hardware_overrides.get(profile.id, Override()).docker_image
+    return exact if isinstance(exact, str) else None
 
 
 def _brand(profile: HardwareProfile) -> str:

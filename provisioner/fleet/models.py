@@ -21,6 +21,8 @@ _IMAGE = r"^[A-Za-z0-9]([A-Za-z0-9._/:-]*[A-Za-z0-9])?(@sha256:[0-9a-f]{64})?$"
 _GIT = r"^((https?|ssh|git|file)://[^\s-]\S*|[A-Za-z0-9._]+@[A-Za-z0-9][A-Za-z0-9.-]*:\S+|/\S+)$"
 _WORD = r"^[A-Za-z0-9_.][A-Za-z0-9_./+-]*$"
 _DTYPE = r"^[A-Za-z0-9_]+$"
+_PLUGIN = r"^[A-Za-z0-9_/][A-Za-z0-9_./-]*\.py$"
+_DATASET = r"^[A-Za-z0-9_./][A-Za-z0-9_./@+-]*$"
 _SERVED = r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$"
 _URL = r"^https?://[^\s@]+$"
 _MOUNT = r"^/[^\x00-\x1f:]*:/[^\x00-\x1f:]*[^\x00-\x1f:/](:(ro|rw))?$"
@@ -37,6 +39,8 @@ FORMATS = {
     _GIT: "the address of a git repository (https://…, ssh://…, user@host:path or an absolute path)",
     _WORD: "a single word of letters, digits and . _ / + -",
     _DTYPE: "a single word of letters, digits and underscores",
+    _PLUGIN: "a Python file, such as nano_v3_reasoning_parser.py",
+    _DATASET: "a path or the name of a dataset",
     _SERVED: "a model name without spaces",
     _URL: "an address that starts with https:// or http://, without a user or password in it",
     _MOUNT: "a mount such as /data:/data:ro (path on the host, path in the container, ro or rw)",
@@ -80,6 +84,7 @@ class Ssh(Frozen):
     config: Path | None = None
     """SSH configuration file, relative to the fleet file; default ~/.ssh/config."""
     connect_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    """seconds for each step of connecting; wins over ConnectTimeout of the SSH configuration"""
 
 
 class Host(Frozen):
@@ -87,9 +92,13 @@ class Host(Frozen):
 
     name: HostName
     address: Address | None = None
+    """Name or IP address to connect to; default: the host's name, as the SSH configuration knows it."""
     port: Port | None = None
+    """Port of the SSH server."""
     user: Annotated[str, StringConstraints(pattern=_USER)] | None = None
+    """Who logs in; must be allowed sudo without a password."""
     identity_file: Path | None = None
+    """Private key, relative to the fleet file."""
     platform: Platform | None = None
     """What the host is expected to be; a different machine is an error before anything is changed."""
     hardware: str | None = None
@@ -102,8 +111,11 @@ class Docker(Frozen):
     """The Docker engine of the hosts. An engine that works is used as it is."""
 
     source: Literal["auto", "distribution", "docker.com"] = "auto"
+    """Where packages come from. auto: what works is kept, else docker.com's repository or the distribution's."""
     registry_mirrors: tuple[Registry, ...] = ()
+    """Pull-through mirrors of Docker Hub."""
     insecure_registries: tuple[Registry, ...] = ()
+    """Registries without TLS."""
     min_free_gib: Annotated[int, Field(ge=0, strict=True)] = 30
     """GiB that must be free before an image is pulled or built (vllm/vllm-openai unpacks to more than 20 GB)"""
 
@@ -128,31 +140,86 @@ class Build(Frozen):
     """An image built on the host from source. Keys left out keep the recipe's values."""
 
     git: Annotated[str, StringConstraints(pattern=_GIT)] | None = None
+    """The repository; the guide: https://github.com/vllm-project/vllm.git."""
     ref: Word | None = None
+    """Branch, tag or commit; the guide: v0.12.0. A tag vX.Y.Z tells which vLLM it is."""
     dockerfile: Word | None = None
+    """`-f`, within the repository; the guide: docker/Dockerfile."""
     target: Word | None = None
+    """`--target`; the guide: vllm-openai."""
     args: dict[str, str] | None = None
-    """Build arguments; each one replaces the recipe's of that name, the others stay."""
+    """`--build-arg`s; each one replaces the recipe's of that name, the others stay.
+
+    The guide's for a DGX Spark: max_jobs (compilers at once: 12), RUN_WHEEL_CHECK (refuse a wheel that is too big:
+    false), CUDA_VERSION (13.0.1), BUILD_BASE_IMAGE (nvidia/cuda:13.0.1-devel-ubuntu22.04), torch_cuda_arch_list
+    (compute capabilities to compile for: 12.1).
+    """
 
 
 class Image(Frozen):
     """Where a server's image comes from: `pull` a reference or `build` it on the host."""
 
     pull: ImageReference | None = None
+    """Reference of an image: name with a tag, a digest or both."""
     build: Build | None = None
+
+
+class Goodput(Frozen):
+    """What a request may take to count as good."""
+
+    ttft: Annotated[float, Field(gt=0)] | None = None
+    """milliseconds to the first token"""
+    tpot: Annotated[float, Field(gt=0)] | None = None
+    """milliseconds a token after the first, on average"""
+    e2el: Annotated[float, Field(gt=0)] | None = None
+    """milliseconds to the last token"""
 
 
 class Benchmark(Frozen):
     """`vllm bench serve` flags. Left out: the guide's figures on data-centre GPUs, scaled to the host elsewhere."""
 
+    dataset_name: Word = "random"
+    """Which dataset the prompts are from; the guide: random."""
+    dataset_path: Annotated[str, StringConstraints(pattern=_DATASET)] | None = None
+    """File or Hugging Face dataset, for datasets that need one; a path is looked up in the server's container."""
     random_input_len: Count | None = None
-    """tokens a prompt"""
+    """tokens a prompt, on average; the guide: 1024"""
     random_output_len: Count | None = None
-    """tokens an answer"""
+    """tokens an answer, on average; the guide: 1024"""
+    random_range_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Spread of both lengths, as a share of them; vLLM: 0, all alike."""
+    random_prefix_len: Annotated[int, Field(ge=0, strict=True)] | None = None
+    """tokens that all prompts begin with, besides random_input_len; vLLM: 0"""
     num_warmups: Annotated[int, Field(ge=0, strict=True)] | None = None
+    """Requests before the measurement; the guide: 20."""
+    ignore_eos: Flag = True
+    """Answers go on to their full length, past the end-of-sentence token; the guide's setting."""
     max_concurrency: Count | None = None
+    """Requests in flight at most; the guide: the server's max_num_seqs, 1024 without one."""
     num_prompts: Count | None = None
+    """Requests in all; the guide: 2048, at least five times max_concurrency to measure the steady state."""
+    request_rate: Annotated[float, Field(gt=0)] | None = None
+    """requests a second; vLLM: all at once (up to max_concurrency)"""
+    burstiness: Annotated[float, Field(gt=0)] | None = None
+    """How request_rate varies: 1 is a Poisson process, less is burstier, more is more even; vLLM: 1."""
+    seed: Annotated[int, Field(ge=0, strict=True)] | None = None
+    """Of the random prompts; vLLM: 0."""
+    percentile_metrics: Annotated[tuple[Literal["ttft", "tpot", "itl", "e2el"], ...], Field(min_length=1)] = (
+        "ttft",
+        "tpot",
+        "itl",
+        "e2el",
+    )
+    """What percentiles are reported of: time to first token, time per output token, inter-token and whole latency."""
+    metric_percentiles: tuple[Annotated[float, Field(gt=0, lt=100)], ...] = ()
+    """Which percentiles; vLLM: 99."""
+    goodput: Goodput = Goodput()
+    ready_check_timeout_s: Annotated[int, Field(ge=0, strict=True)] = 600
+    """seconds that the client waits for the server; 0 does not wait, as vLLM does from 0.14 on unless told"""
+    extra_args: tuple[str, ...] = ()
+    """More flags of `vllm bench serve`, as they are."""
     timeout_s: Count = 3600
+    """seconds after which the client is ended"""
 
 
 class Server(Frozen):
@@ -160,6 +227,7 @@ class Server(Frozen):
 
     name: Name
     recipe: str
+    """The recipe: its alias, slug or a model id."""
     variant: str | None = None
     """Variant of the recipe; default: fp8 where the hardware's profile prefers it, else the recipe's default."""
     hosts: tuple[HostName, ...] | None = None
@@ -168,20 +236,47 @@ class Server(Frozen):
     host: Address = "127.0.0.1"
     """Bind address (the guide's default)."""
     port: Port = 8000
+    """Port to listen at (the guide's default)."""
     served_model_name: Annotated[str, StringConstraints(pattern=_SERVED)] | None = None
+    """Name that clients ask for; vLLM: the model's id."""
     gpus: (
         Literal["all"] | Count | Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)]
     ) = "all"
     """All GPUs of the host, the first N of them, or those of these indexes."""
+    ipc: Literal["host", "private", "shareable"] = "host"
+    """`--ipc` of the container; the guide: host (the host's /dev/shm, which tensor parallelism needs much of)."""
     tensor_parallel_size: Count | None = None
+    """GPUs that one model is spread over. More: lower latencies, less throughput a GPU (the guide)."""
     max_num_seqs: Count | None = None
+    """Sequences in a batch at most. vLLM: 1024 on GPUs of 70 GiB and more, else 256. The guide: match the real
+    concurrency; smaller may improve latencies."""
     max_model_len: Count | None = None
+    """tokens of one request at most, prompt and answer together. vLLM: what the model supports; less saves memory."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of a GPU's memory that the server may take. vLLM: 0.9, from 0.22 on 0.92. At most 0.7 on a DGX Spark."""
     kv_cache_dtype: Annotated[str, StringConstraints(pattern=_DTYPE)] | None = None
+    """The guide does not recommend tuning it: fp8 with the FP8 model, else auto, as the recipe has it."""
     mamba_ssm_cache_dtype: Literal["auto", "float32", "float16", "bfloat16"] | None = None
+    """Data type of the Mamba state. The guide: float32 for the best accuracy; float16, after vLLM 0.12.0, is faster
+    and almost as accurate. vLLM: bfloat16 up to 0.12.0, later what the model says, else float16."""
     async_scheduling: Flag | None = None
+    """The guide does not recommend tuning it: always on, which hides the host's work between steps."""
+    trust_remote_code: Flag | None = None
+    """Run code from the model's repository; the guide: on."""
+    enable_auto_tool_choice: Flag | None = None
+    """Let the model decide when to call tools; needs tool_call_parser. The recipe's feature tool_calling sets both."""
+    tool_call_parser: Annotated[str, StringConstraints(pattern=_DTYPE)] | None = None
+    """How calls of tools are read; the guide: qwen3_coder."""
+    reasoning_parser: Annotated[str, StringConstraints(pattern=_DTYPE)] | None = None
+    """How thinking is told from the answer; the guide: nano_v3, from the plugin. Newer images have nemotron_v3."""
+    reasoning_parser_plugin: Annotated[str, StringConstraints(pattern=_PLUGIN)] | None = None
+    """File of the parser: a name is fetched from the model's repository, a path must be in the container."""
+    allow_known_bad: tuple[str, ...] = ()
+    """Ids of known-bad combinations (kernel, driver, toolkit, vLLM …) that are accepted here."""
     features: tuple[str, ...] = ()
     """Opt-in features of the recipe to turn on, besides those that are on anyway."""
     extra_args: tuple[str, ...] = ()
+    """More arguments of `vllm serve`, one word an item; they come last."""
     env: dict[str, str] = Field(default_factory=dict)
     """Environment of the container, besides the recipe's."""
     mounts: tuple[Mount, ...] = ()

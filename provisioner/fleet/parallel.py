@@ -25,15 +25,6 @@ def parallel_size(
     return size, (f"spread over {size} of {there} GPUs; the recipe's size would be {wanted}",)
 
 
-def memory_note(variant: Variant, profile: HardwareProfile, gpu_count: int | None) -> tuple[str, ...]:
-    """A warning when the variant needs more memory than the GPUs have."""
-    there = gpu_count or profile.gpu_count
-    needed, has = needed_gb(variant, profile), profile.gpu_memory_gb * there
-    if needed <= has:
-        return ()
-    return (f"needs {needed:g} GB of GPU memory; {there} × {profile.display_name} have {has:g} GB",)
-
-
 def needed_gb(variant: Variant, profile: HardwareProfile) -> float:
     """GPU memory that a variant needs, GB; 0 when the recipe does not say."""
     declared = variant.vram_minimum_gb

@@ -144,6 +144,38 @@ class Meta(Loose):
     tasks: Words = ()
 
 
+class Mamba(Frozen):
+    """Mamba-2 layers of a model, as its config.json counts them."""
+
+    layers: int
+    heads: int
+    head_dim: int
+    state: int
+    groups: int
+    conv_kernel: int
+
+
+class Memory(Frozen):
+    """What a model takes of the GPUs' memory, from public facts of it."""
+
+    sources: tuple[str, ...]
+    weights_gb: dict[str, float] = Field(default_factory=dict)
+    """by variant, decimal GB; a variant that is not there is estimated from its vram_minimum_gb"""
+    attention_layers: int
+    kv_heads: int
+    head_dim: int
+    mamba: Mamba | None = None
+
+
+class Untuned(Frozen):
+    """A flag that should keep its value."""
+
+    flag: str
+    recommended: dict[str, str]
+    """by precision, or `default`; `true` for a flag without a value"""
+    reason: str
+
+
 class Extension(Frozen):
     """Ours: what the public schema has no key for."""
 
@@ -153,6 +185,8 @@ class Extension(Frozen):
     """model repository that holds the parser plugins; None: the served model's own"""
     images: dict[str, Image] = Field(default_factory=dict)
     """by hardware id; before everything else that names an image"""
+    memory: Memory | None = None
+    do_not_tune: tuple[Untuned, ...] = ()
 
 
 class Recipe(Loose):

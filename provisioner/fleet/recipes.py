@@ -17,7 +17,7 @@ from provisioner.fleet.command import Command, resolve
 from provisioner.fleet.recipe_models import Recipe
 from provisioner.fleet.suggest import did_you_mean
 
-__all__ = ["Command", "Recipe", "find_recipe", "read_recipe", "recipe_names", "resolve"]
+__all__ = ["Command", "Recipe", "all_recipes", "find_recipe", "read_recipe", "recipe_names", "resolve", "variant_meant"]
 
 _BUILTIN = Path(__file__).parent / "recipes"
 _NAME_LINE = re.compile(r"(?:^|[{,\s])(?:slug|model_id):\s*['\"]?([^'\"#\s,{}]+)", re.MULTILINE)
@@ -37,6 +37,22 @@ def find_recipe(name: str, search: Sequence[Path] = (), *, builtin: bool = True)
         if recipe is not None:
             return recipe
     raise UsageError(f'unknown recipe "{name}"', hint=did_you_mean(name, recipe_names(search)))
+
+
+def variant_meant(recipe: Recipe, asked_as: str, variant: str | None) -> str | None:
+    """The variant that is meant by `variant` of a recipe found by the name `asked_as`.
+
+    A checkpoint without a recipe of its own is served by its family's: its `default` is its variant there.
+    """
+    if variant == "default" and recipe.checkpoint and recipe.id.casefold() != asked_as.casefold():
+        return recipe.checkpoint
+    return variant
+
+
+def all_recipes(search: Sequence[Path] = ()) -> Iterator[Recipe]:
+    """Every recipe there is, those of `search` first. Raises InputError for one that cannot be read."""
+    for folder in (*search, _BUILTIN):
+        yield from (read_recipe(file) for file in _files(folder))
 
 
 def recipe_names(search: Sequence[Path] = ()) -> tuple[str, ...]:

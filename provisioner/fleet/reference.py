@@ -54,12 +54,15 @@ def reference_page(example: str, schema: Schema) -> str:
 
 def key_paths(schema: Schema) -> frozenset[str]:
     """Every key there is: `docker.source`, `servers.*.image`, `hosts.*.servers` …"""
-    found: set[str] = set()
-    for key in schema["properties"]:
-        found.add(key)
+    return frozenset(path for path, _ in documented(schema))
+
+
+def documented(schema: Schema) -> Iterator[tuple[str, Schema]]:
+    """Every key with what the schema says of it."""
+    for key, entry in schema["properties"].items():
+        yield key, _resolved(entry, schema)
         prefix = f"{key}.*" if key in ("hosts", "groups", "servers") else key
-        found |= {f"{prefix}.{path}" for path, _ in _walk(_keys_of(key, schema), schema)}
-    return frozenset(found)
+        yield from ((f"{prefix}.{path}", inner) for path, inner in _walk(_keys_of(key, schema), schema))
 
 
 def _keys_of(key: str, schema: Schema) -> Schema:

@@ -106,6 +106,7 @@ def _server() -> Schema:
 
 def _image() -> Schema:
     reference = _inlined(models.Image)["properties"]["pull"]["anyOf"][0]
+    reference["description"] = field_docs(models.Image)["pull"]
     build = {"$ref": "#/$defs/build"}
     one = [
         reference,

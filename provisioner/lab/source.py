@@ -40,7 +40,7 @@ def ensure_wheels(cache: Path) -> Path:
 def write_tree(folder: Path, wheel_folder: Path) -> None:
     """Write the source tree: Dockerfile, simulated engine, wheels."""
     shutil.copytree(_HERE / "source_tree", folder, dirs_exist_ok=True)
-    skip = shutil.ignore_patterns("__pycache__", "make_flags.py")
+    skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(_HERE / "sim", folder / "provision_sim", ignore=skip, dirs_exist_ok=True)
     shutil.copytree(wheel_folder, folder / "wheels", dirs_exist_ok=True)
 

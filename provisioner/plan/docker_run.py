@@ -15,6 +15,7 @@ def docker_run(
     container: str,
     image: str,
     gpus: str,
+    ipc: str = "host",
     cache_dir: str,
     plugin_dir: str,
     plugins: Sequence[str],
@@ -29,7 +30,7 @@ def docker_run(
     bound to 127.0.0.1 is reachable from the host alone (ports published by Docker are not always).
     Models come from the cache directory only: the token that downloaded them is not needed any more.
     """
-    words = ["/usr/bin/docker", "run", "--rm", "--name", container, "--network", "host", "--ipc", "host"]
+    words = ["/usr/bin/docker", "run", "--rm", "--name", container, "--network", "host", "--ipc", ipc]
     words += ["--gpus", gpus, "--volume", f"{cache_dir}:{HF_HOME}"]
     for plugin in plugins:
         words += ["--volume", f"{plugin_dir}/{plugin}:{WORKDIR}/{plugin}:ro"]

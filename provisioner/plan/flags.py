@@ -42,11 +42,11 @@ def _find(argv: Sequence[str], flag: str) -> int | None:
 def _end(argv: Sequence[str], start: int) -> int:
     if "=" in argv[start]:
         return start + 1
-    return next((i for i in range(start + 1, len(argv)) if _is_flag(argv[i])), len(argv))
+    return next((i for i in range(start + 1, len(argv)) if is_flag(argv[i])), len(argv))
 
 
-def _is_flag(word: str) -> bool:
-    """A minus with a digit after it is a negative number."""
+def is_flag(word: str) -> bool:
+    """Whether a word is a flag: a minus with a digit after it is a negative number."""
     return len(word) > 1 and word[0] == "-" and not word[1].isdigit()
 
 

@@ -77,7 +77,8 @@ class Benchmark(Frozen):
     argv: tuple[str, ...]
     """after `vllm`: bench serve …"""
     num_prompts: int
-    output_len: int
+    output_len: int | None
+    """tokens of every answer; None where answers may end sooner or differ"""
     timeout_s: int
 
 

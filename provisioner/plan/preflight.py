@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from provisioner.fleet.models import Host
+from collections.abc import Mapping, Sequence
+
+from provisioner.fleet.models import Host, Server
 from provisioner.plan import flags
+from provisioner.plan.cuda import driver_problem
 from provisioner.plan.facts import Facts
+from provisioner.plan.known_bad import matching, told
 from provisioner.plan.model import HostPlan
+from provisioner.plan.server_checks import situation
 
 DOCKER_ROOT = "/var/lib/docker"
 """where a Docker engine that is not there yet will keep its images"""
@@ -29,9 +34,25 @@ def fitness(host: Host, facts: Facts) -> tuple[str, ...]:
     return tuple(problems)
 
 
-def obstacles(plan: HostPlan, facts: Facts) -> tuple[str, ...]:
-    """Why this plan cannot be carried out on the host as it is; empty when it can."""
-    return (*_ports(plan, facts), *_disk(plan, facts))
+def obstacles(plan: HostPlan, facts: Facts, servers: Sequence[Server] = ()) -> tuple[str, ...]:
+    """Why this plan cannot be carried out on the host as it is; empty when it can.
+
+    `servers`: those of the fleet file on this host, which may accept known-bad combinations.
+    """
+    allowed = {server.name: server.allow_known_bad for server in servers}
+    return (*_ports(plan, facts), *_disk(plan, facts), *_known_bad(plan, facts, allowed))
+
+
+def _known_bad(plan: HostPlan, facts: Facts, allowed: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    images = {image.reference: image for image in plan.images}
+    found: list[str] = []
+    for server in plan.servers:
+        image, accepted = images[server.image], allowed.get(server.name, ())
+        problem = None if "cuda-driver" in accepted else driver_problem(image, facts.driver_version)
+        there = situation(plan.hardware, facts, image.vllm_version, server.argv)
+        found += [problem] if problem else []
+        found += [told(entry) for entry in matching(there, accepted) if entry.severity == "error"]
+    return tuple(dict.fromkeys(found))
 
 
 def _ports(plan: HostPlan, facts: Facts) -> tuple[str, ...]:

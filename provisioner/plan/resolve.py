@@ -12,11 +12,13 @@ from provisioner.fleet.models import Fleet, Host, Server
 from provisioner.fleet.recipes import Command, Recipe, resolve
 from provisioner.fleet.taxonomy import HardwareProfile, match_hardware, profile_of
 from provisioner.plan import flags, model, render, variables
+from provisioner.plan.arguments import server_argv
 from provisioner.plan.bench import benchmark
 from provisioner.plan.docker_run import docker_run, gpus_value
 from provisioner.plan.exposure import exposure
 from provisioner.plan.facts import Facts
 from provisioner.plan.images import image_of
+from provisioner.plan.server_checks import check_server
 from provisioner.plan.versions import gate_env, older
 
 PLUGIN_DIR = "/var/lib/vllm/plugins"
@@ -63,7 +65,7 @@ def plugin_names(server: Server, recipe: Recipe) -> tuple[str, ...]:
     """Every parser plugin that the server may need, on whatever hardware: what to look for before that is known."""
     flag = "--reasoning-parser-plugin"
     in_recipe = re.findall(rf'"{flag}","([^"/]+)"', recipe.model_dump_json())
-    own = flags.value_of(server.extra_args, flag)
+    own = flags.value_of(server.extra_args, flag) or server.reasoning_parser_plugin
     return tuple(dict.fromkeys([*in_recipe, *([own] if own and "/" not in own else [])]))
 
 
@@ -98,8 +100,7 @@ def _server(
     )
     image = image_of(server, command, profile, platform)
     env, dropped = gate_env({**command.env, **server.env}, image.vllm_version)
-    notes = _notes(server, command, image)
-    argv = _argv(server, command)
+    argv = server_argv(server, command)
     served = server.served_model_name or command.model_id
     plugins = tuple(
         model.Plugin(repo=repo, revision=REVISION, file=file, image=image.reference)
@@ -112,6 +113,7 @@ def _server(
         container=container,
         image=image.reference,
         gpus=gpus_value(server.gpus),
+        ipc=server.ipc,
         cache_dir=fleet.weights.cache_dir,
         plugin_dir=PLUGIN_DIR,
         plugins=[plugin.file for plugin in plugins],
@@ -138,6 +140,17 @@ def _server(
     )
     max_len = flags.value_of(argv, "--max-model-len")
     max_seqs = flags.value_of(argv, "--max-num-seqs")
+    bench = benchmark(
+        server.benchmark,
+        model_id=command.model_id,
+        served_model_name=served,
+        connect_to=model.connect_address(server.host),
+        port=server.port,
+        trust_remote_code=flags.any_flag(argv, "--trust-remote-code"),
+        max_num_seqs=int(max_seqs) if max_seqs and max_seqs.isdecimal() else None,
+        max_model_len=int(max_len) if max_len and max_len.isdecimal() else None,
+    )
+    checked = check_server(server, recipe, command, profile, facts, image.vllm_version, argv, bench.argv)
     planned = model.Server(
         name=server.name,
         unit=unit,
@@ -160,25 +173,11 @@ def _server(
         api_key=server.api_key,
         health_timeout_s=server.health_timeout_s,
         reasoning=flags.any_flag(argv, "--reasoning-parser"),
-        benchmark=benchmark(
-            server.benchmark,
-            model_id=command.model_id,
-            served_model_name=served,
-            connect_to=model.connect_address(server.host),
-            port=server.port,
-            trust_remote_code=flags.any_flag(argv, "--trust-remote-code"),
-            max_num_seqs=int(max_seqs) if max_seqs and max_seqs.isdecimal() else None,
-            max_model_len=int(max_len) if max_len and max_len.isdecimal() else None,
-        ),
+        benchmark=bench,
     )
     weights = model.Weights(repo=command.model_id, revision=REVISION, image=image.reference)
-    return (
-        planned,
-        image,
-        weights,
-        plugins,
-        tuple(f"{server.name}: {note}" for note in (*exposure(server), *notes, *dropped)),
-    )
+    notes = (*exposure(server), *_notes(server, command, image), *dropped, *checked)
+    return planned, image, weights, plugins, tuple(f"{server.name}: {note}" for note in notes)
 
 
 def _notes(server: Server, command: Command, image: model.Image) -> tuple[str, ...]:
@@ -187,28 +186,6 @@ def _notes(server: Server, command: Command, image: model.Image) -> tuple[str, .
     if older(image.vllm_version, command.min_vllm_version):
         return (*notes, f"vLLM {image.vllm_version} is older than {command.min_vllm_version}, which the recipe needs")
     return notes
-
-
-def _argv(server: Server, command: Command) -> tuple[str, ...]:
-    """The recipe's arguments, then the server's settings in place of or after them, extra arguments last."""
-    argv: tuple[str, ...] = command.argv
-    settings: dict[str, str | int | None] = {
-        "--tensor-parallel-size": server.tensor_parallel_size,
-        "--max-num-seqs": server.max_num_seqs,
-        "--max-model-len": server.max_model_len,
-        "--kv-cache-dtype": server.kv_cache_dtype,
-        "--mamba-ssm-cache-dtype": server.mamba_ssm_cache_dtype,
-        "--served-model-name": server.served_model_name,
-        "--host": server.host,
-        "--port": server.port,
-    }
-    for flag, value in settings.items():
-        if value is not None:
-            argv = flags.set_flag(argv, flag, str(value))
-    if server.async_scheduling is not None:
-        argv = flags.drop_flag(argv, "--async-scheduling")
-        argv = (*argv, "--async-scheduling" if server.async_scheduling else "--no-async-scheduling")
-    return (*argv, *server.extra_args)
 
 
 def _gpu_count(server: Server, facts: Facts) -> int:

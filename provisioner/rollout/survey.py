@@ -139,7 +139,7 @@ def _plan(fleet: Fleet, host: Host, result: ProbeResult, recipes: Mapping[str, R
         plan = plan_host(fleet, host, result.facts, recipes)
     except ProvisionError as error:
         return HostSurvey(host, facts=result.facts, problems=(str(error),), exit_code=Exit(error.exit_code))
-    problems = obstacles(plan, result.facts)
+    problems = obstacles(plan, result.facts, fleet.servers_on(host.name))
     code = Exit.HOST_FAILED if problems else Exit.OK
     return HostSurvey(host, facts=result.facts, plan=plan, problems=problems, exit_code=code)
 

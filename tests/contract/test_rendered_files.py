@@ -26,7 +26,7 @@ servers:
     api_key: env:KEY
     mounts: ['/srv/with space:/data:ro']
     env: {A: '{{ lookup("pipe", "id") }}', B: "$(id) `id` $HOME %n %%", C: 'a " b', D: ''}
-    extra_args: ['{% raw %}', '--x={{ 1 + 1 }}', "it's", 'a\\b', '#jinja2: x', 'é €']
+    extra_args: [--chat-template, '{{ 1 + 1 }}', --root-path, "it's a\\\\b #jinja2: x é €", '--response-role={% raw %}']
 """
 PLAYBOOK = """\
 - hosts: all

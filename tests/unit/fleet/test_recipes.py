@@ -153,9 +153,9 @@ def test_one_gpu_where_it_fits_else_all(tmp_path: Path, needs: int, hardware: st
     assert resolve(sized, variant="default", hardware=hardware, gpu_count=there).parallel_size == size
 
 
-def test_too_little_memory_is_noted() -> None:
+def test_the_memory_that_the_recipe_asks_for_is_told() -> None:
     command = resolve(find_recipe("nemotron-3-nano"), variant="fp8", hardware="rtx_5090", gpu_count=1)
-    assert command.notes == ("needs 35 GB of GPU memory; 1 × RTX 5090 have 32 GB",)
+    assert (command.needed_gb, command.notes) == (35, ())
 
 
 def test_fp4_needs_blackwell(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from provisioner.fleet.models import Server
 from provisioner.fleet.positions import read_document
-from provisioner.fleet.reference import key_paths, reference_page
+from provisioner.fleet.reference import documented, key_paths, reference_page
 from provisioner.fleet.schema import fleet_schema
 
 ROOT = Path(__file__).parents[3]
@@ -89,6 +89,11 @@ def test_what_is_wrong_is_not(text: str, tmp_path: Path) -> None:
 
 def test_every_setting_of_a_server_is_in_it() -> None:
     assert set(SCHEMA["$defs"]["settings"]["properties"]) == set(Server.model_fields) - {"name", "hosts"}
+
+
+def test_every_key_has_its_documentation() -> None:
+    silent = [path for path, entry in documented(SCHEMA) if not entry.get("description")]
+    assert silent == []
 
 
 def test_the_example_has_every_key_and_no_other() -> None:

@@ -7,7 +7,7 @@ import argparse
 import pytest
 
 from provisioner.lab.sim.arguments import human_int, parse
-from provisioner.lab.sim.make_flags import flags_of
+from provisioner.plan.helptext import flags_of
 
 GUIDE_SERVE = (
     "serve nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16 --max-num-seqs 8 --tensor-parallel-size 1 "

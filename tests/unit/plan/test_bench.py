@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from provisioner.fleet.models import Benchmark as Settings
+from provisioner.fleet.models import Goodput
 from provisioner.plan import flags
 from provisioner.plan.bench import benchmark
+from provisioner.plan.gates import check_arguments
 from provisioner.plan.model import Benchmark
 
 
@@ -99,3 +101,71 @@ def test_another_served_name_and_no_remote_code() -> None:
         *("--model", "nvidia/Nano", "--served-model-name", "nano"),
     )
     assert "--trust-remote-code" not in made.argv
+
+
+def test_every_flag_can_be_set() -> None:
+    settings = Settings(
+        dataset_name="random",
+        random_range_ratio=0.25,
+        random_prefix_len=16,
+        request_rate=2.5,
+        burstiness=0.5,
+        seed=7,
+        ignore_eos=False,
+        percentile_metrics=("ttft", "e2el"),
+        metric_percentiles=(50, 99.9),
+        goodput=Goodput(ttft=500, tpot=20.5),
+        ready_check_timeout_s=0,
+        extra_args=("--num-warmups", "3"),
+    )
+    made = bench(settings)
+    wanted = {
+        "--random-range-ratio": "0.25",
+        "--random-prefix-len": "16",
+        "--request-rate": "2.5",
+        "--burstiness": "0.5",
+        "--seed": "7",
+        "--ignore-eos": None,
+        "--percentile-metrics": "ttft,e2el",
+        "--metric-percentiles": "50,99.9",
+        "--goodput": "ttft:500",
+        "--ready-check-timeout-sec": "0",
+        "--num-warmups": "3",
+    }
+    assert {flag: flags.value_of(made.argv, flag) for flag in wanted} == wanted
+    assert made.argv[made.argv.index("--goodput") + 2] == "tpot:20.5"
+
+
+@pytest.mark.parametrize(
+    ("settings", "length"),
+    [
+        ({}, 1024),
+        ({"random_range_ratio": 0}, 1024),
+        ({"random_range_ratio": 0.5}, None),
+        ({"ignore_eos": False}, None),
+        ({"dataset_name": "sharegpt", "dataset_path": "/data/sharegpt.json"}, None),
+    ],
+)
+def test_how_long_answers_will_be(settings: dict[str, Any], length: int | None) -> None:
+    assert bench(Settings(**settings)).output_len == length
+
+
+def test_another_dataset_has_its_own_lengths() -> None:
+    made = bench(Settings(dataset_name="sharegpt", dataset_path="/data/sharegpt.json"))
+    assert flags.value_of(made.argv, "--dataset-path") == "/data/sharegpt.json"
+    assert not flags.any_flag(made.argv, "--random-input-len", "--random-output-len")
+
+
+@pytest.mark.parametrize("version", ["0.11.2", "0.12.0", "0.20.0", "0.33.0", None])
+def test_every_version_takes_all_of_it(version: str | None) -> None:
+    settings = Settings(
+        random_range_ratio=0.25,
+        random_prefix_len=16,
+        request_rate=2.5,
+        burstiness=0.5,
+        seed=7,
+        metric_percentiles=(50,),
+        goodput=Goodput(ttft=500),
+    )
+    found = check_arguments("bench serve", bench(settings).argv[2:], version)
+    assert (found.errors, found.warnings) == ((), ())

@@ -61,9 +61,11 @@ def test_each_kind_of_unfit_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_variant_that_the_recipe_lacks_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    (host,) = looked_at(monkeypatch, fleet(server(variant="nvfp4"), hosts=("a",)), a=facts("a")).hosts
+    (host,) = looked_at(monkeypatch, fleet(server(variant="int4"), hosts=("a",)), a=facts("a")).hosts
     assert host.exit_code == Exit.BAD_INPUT
-    assert host.problems == ('recipe nemotron-3-nano-30b-a3b has no variant "nvfp4"\n  hint: known: default, fp8',)
+    assert host.problems == (
+        'recipe nemotron-3-nano-30b-a3b has no variant "int4"\n  hint: known: default, fp8, nvfp4',
+    )
 
 
 def test_events_for_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:

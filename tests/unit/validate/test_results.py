@@ -90,3 +90,10 @@ def test_what_is_no_result_is_refused(text: str, message: str) -> None:
 def test_e2el_is_optional() -> None:
     data = json.loads(recorded("0.12"))
     assert parse_result(json.dumps({key: data[key] for key in data if "e2el" not in key})).e2el is None
+
+
+@pytest.mark.parametrize(("tokens", "fails"), [(320, []), (20, []), (19, ["every token generated"])])
+def test_answers_of_any_length_have_a_token_each(tokens: int, fails: list[str]) -> None:
+    plan = PLAN.model_copy(update={"output_len": None})
+    gates = benchmark_gates(parse_result(recorded("0.32", total_output_tokens=tokens)), plan)
+    assert [gate.name for gate in gates if not gate.passed] == fails

@@ -1,19 +1,9 @@
-"""Read the flags out of a recorded `vllm … --help=all` text and write them as JSON.
-
-    python -m provisioner.lab.sim.make_flags serve-help-0.12.txt > provisioner/lab/sim/serve_flags.json
-    python -m provisioner.lab.sim.make_flags help-bench-serve-0.12.txt > provisioner/lab/sim/bench_flags.json
-
-The tables are data of the simulated engine: it must reject what vLLM 0.12.0 rejects.  Kept for the day the
-simulated engine moves to another version; it is no part of the image.
-"""
+"""Reading the options out of a recorded `vllm … --help=all` text, of which `scripts/vllm_flags.py` makes the tables."""
 
 from __future__ import annotations
 
 import ast
-import json
 import re
-import sys
-from pathlib import Path
 from typing import Any
 
 _DEFAULT = re.compile(r".*\(default: (.*?)\)$", re.S)
@@ -70,9 +60,3 @@ def _choices(head: str) -> list[str]:
         return braces[1].split(",")
     brackets = re.search(r"\[('[^\]]*)\]", head)
     return list(ast.literal_eval(f"[{brackets[1]}]")) if brackets else []
-
-
-if __name__ == "__main__":
-    table = flags_of(Path(sys.argv[1]).read_text())
-    rows = ",\n".join(" " + json.dumps(flag) for flag in table)
-    sys.stdout.write(f"[\n{rows}\n]\n")
