@@ -8,6 +8,7 @@ from typing import Any
 from provisioner.history.events import Event, OnEvent
 
 _LOG_LINES = 15
+_LOST = ("'NoneType' object has no attribute 'protocol'", "ChannelError", "StreamError")
 
 
 class Outcomes:
@@ -22,6 +23,7 @@ class Outcomes:
         self._tasks: dict[str, str] = {}
         self._failed: set[str] = set()
         self._unreachable: set[str] = set()
+        self._lost: set[str] = set()
 
     def take(self, event: dict[str, Any]) -> bool:
         """One event of ansible-runner; True keeps its record in the run directory."""
@@ -59,18 +61,19 @@ class Outcomes:
             self._changed[host] += bool(result.get("changed"))
             status = "changed" if result.get("changed") else "ok"
             self._on_event(Event(host=host, phase="apply", task=task, status=status))
+        elif kind == "runner_on_unreachable" or (kind == "runner_on_failed" and _lost(result)):
+            (self._unreachable if kind == "runner_on_unreachable" else self._lost).add(host)
+            why = words(result) if kind == "runner_on_unreachable" else "the connection broke"
+            self._messages[host] = f"lost during “{task}”: {why}"
+            self._on_event(Event(host=host, phase="apply", task=task, status="failed", detail=why))
         elif kind == "runner_on_failed" and not data.get("ignore_errors"):
             self._messages[host] = f"{task}: {words(result)}"
-            self._on_event(Event(host=host, phase="apply", task=task, status="failed", detail=words(result)))
-        elif kind == "runner_on_unreachable":
-            self._unreachable.add(host)
-            self._messages[host] = f"lost during “{task}”: {words(result)}"
             self._on_event(Event(host=host, phase="apply", task=task, status="failed", detail=words(result)))
 
     def _finish(self, stats: dict[str, Any]) -> None:
         self.finished = True
         self._failed = set(stats.get("failures") or ())
-        self._unreachable |= set(stats.get("dark") or ())
+        self._unreachable |= set(stats.get("dark") or ()) | (self._lost & self._failed)
         # Of tasks with no_log, events do not tell whether they changed something.
         self._changed |= {host: count for host, count in (stats.get("changed") or {}).items() if host in self._changed}
 
@@ -85,6 +88,12 @@ def words(result: dict[str, Any]) -> str:
         _end(str(result[key])) for key in ("stderr", "stdout", "module_stderr", "module_stdout") if result.get(key)
     ]
     return "\n".join([message, *(tail for tail in tails if tail and tail not in message)])
+
+
+def _lost(result: dict[str, Any]) -> bool:
+    """Whether mitogen lost the host while it was sending it code: Ansible calls that a failed task with a traceback."""
+    message = str(result.get("msg", ""))
+    return "mitogen" in message and any(sign in message for sign in _LOST)
 
 
 def _task(data: dict[str, Any]) -> str:

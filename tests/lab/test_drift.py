@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support import BIN, DEPLOY_TAG, ROOT, SIM_IMAGE, Done, Lab, container, health, run, shell
+from support import BIN, DEPLOY_TAG, ROOT, SIM_IMAGE, Done, Lab, container, health, run, shell, wait_for
 
 UNIT = "/etc/systemd/system/vllm-sim.service"
 
@@ -23,6 +23,7 @@ def fleet(lab: Lab, served: str) -> Path:
 def test_drift_is_named_and_repaired(lab: Lab, served: str, fleet: Path) -> None:
     # as often as systemd allows in ten minutes: the repair must not be refused for it
     shell(served, "systemctl reset-failed vllm-sim; for _ in 1 2 3 4 5; do systemctl restart vllm-sim || exit 1; done")
+    wait_for(lambda: health(served), 60, f"/health on {served} after its restarts")
     shell(served, f"docker image rm {DEPLOY_TAG}")
     _names(lab.run("plan", fleet), DEPLOY_TAG)
     shell(served, f"echo '# DRIFT' >> {UNIT}")

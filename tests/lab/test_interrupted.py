@@ -39,10 +39,26 @@ def test_ctrl_c_while_docker_is_installed(lab: Lab, free_host: str, fleet: Path)
     _nobody_left(lab)
 
 
+def test_ssh_cut_while_docker_is_installed(lab: Lab, free_host: str, fleet: Path) -> None:
+    before = lab.runs(NAME)
+    with lab.started(fleet, "--yes") as run:
+        run.wait_for_task(NAME, before, "docker_engine: Install the packages")
+        cut = shell(free_host, "pkill -e -f '^sshd-session: [o]ps'; true")
+        assert "killed" in cut, cut
+        code = run.wait(120)
+        assert code == 4, run.text
+        assert f"{free_host}: unreachable: lost during “docker_engine: Install the packages”" in run.text
+    record = lab.record(NAME)
+    assert record["hosts"][free_host]["state"] == "failed", record
+    assert record["hosts"][free_host]["phase"] == "apply", record
+    assert record["hosts"][free_host]["task"] == "docker_engine: Install the packages", record
+    _nobody_left(lab)
+
+
 def test_kill_9_while_the_image_is_pulled(lab: Lab, free_host: str, fleet: Path) -> None:
     before = lab.runs(NAME)
     with lab.started(fleet, "--yes") as run:
-        # what the first run left of apt's work is finished on the way
+        # what the others left of apt's work is finished on the way
         run.wait_for_task(NAME, before, "vllm_image: Pull")
         os.kill(run.process.pid, signal.SIGKILL)
         assert run.wait(60) == -signal.SIGKILL
@@ -51,22 +67,6 @@ def test_kill_9_while_the_image_is_pulled(lab: Lab, free_host: str, fleet: Path)
     # nobody was left to write it down, but the events are on the disk
     last = (lab.latest_run(NAME) / "events.jsonl").read_text().splitlines()[-1]
     assert "vllm_image: Pull" in last, last
-    _nobody_left(lab)
-
-
-def test_ssh_cut_while_weights_are_downloaded(lab: Lab, free_host: str, fleet: Path) -> None:
-    before = lab.runs(NAME)
-    with lab.started(fleet, "--yes") as run:
-        run.wait_for_task(NAME, before, "model_weights: Download nvidia")
-        cut = shell(free_host, "pkill -e -f '^sshd-session: [o]ps'; true")
-        assert "killed" in cut, cut
-        code = run.wait(120)
-        assert code in (1, 4), run.text
-        assert free_host in run.text
-    record = lab.record(NAME)
-    assert record["hosts"][free_host]["state"] == "failed", record
-    assert record["hosts"][free_host]["phase"] == "apply", record
-    assert "model_weights" in str(record["hosts"][free_host]), record
     _nobody_left(lab)
 
 

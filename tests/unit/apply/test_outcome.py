@@ -136,3 +136,17 @@ def test_of_long_output_the_end_is_kept() -> None:
 def test_of_a_loop_the_failed_items_speak() -> None:
     items = [{"failed": False, "msg": "fine"}, {"failed": True, "msg": "one"}, {"failed": True, "msg": "two"}]
     assert words({"msg": "One or more items failed", "results": items}) == "one\ntwo"
+
+
+def test_a_host_that_mitogen_lost_is_unreachable() -> None:
+    lost = {"msg": "mitogen/service.py, line 712\n'NoneType' object has no attribute 'protocol'"}
+    outcomes, heard = read(event("runner_on_failed", res=lost), stats(failures={"a": 1}))
+    assert outcomes.unreachable("a")
+    assert outcomes.message("a") == "lost during “docker_engine: Install”: the connection broke"
+    assert short(heard) == [("a", "failed", "docker_engine: Install", "the connection broke")]
+
+
+def test_a_host_that_came_back_is_not() -> None:
+    lost = {"msg": "mitogen.core.ChannelError: the respondent context has disconnected"}
+    outcomes, _ = read(event("runner_on_failed", res=lost), stats(ok={"a": 2}))
+    assert not outcomes.unreachable("a")
