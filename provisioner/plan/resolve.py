@@ -18,6 +18,7 @@ from provisioner.plan.docker_run import docker_run, gpus_value
 from provisioner.plan.exposure import exposure
 from provisioner.plan.facts import Facts
 from provisioner.plan.images import image_of
+from provisioner.plan.same import kept
 from provisioner.plan.server_checks import check_server
 from provisioner.plan.versions import gate_env, older
 
@@ -95,6 +96,23 @@ def _server(
     fleet: Fleet, server: Server, recipe: Recipe, profile: HardwareProfile, platform: Platform, facts: Facts
 ) -> _Resolved:
     gpu_count = _gpu_count(server, facts)
+    planned, image, plugins, command, notes = _decided(
+        server, recipe, profile, platform, gpu_count, fleet.weights.cache_dir
+    )
+    version, bench = image.vllm_version, planned.benchmark
+    checked = check_server(server, recipe, command, profile, facts, version, planned.argv, bench.argv)
+    weights = model.Weights(repo=command.model_id, revision=REVISION, image=image.reference)
+    return planned, image, weights, plugins, tuple(f"{server.name}: {note}" for note in (*notes, *checked))
+
+
+_Decided = tuple[model.Server, model.Image, tuple[model.Plugin, ...], Command, tuple[str, ...]]
+
+
+@kept(1024)
+def _decided(
+    server: Server, recipe: Recipe, profile: HardwareProfile, platform: Platform, gpu_count: int, cache_dir: str
+) -> _Decided:
+    """All of a server that is the same on every host of a kind, with what an operator should know about it."""
     command = resolve(
         recipe, variant=server.variant, hardware=profile.id, gpu_count=gpu_count, features=server.features
     )
@@ -114,7 +132,7 @@ def _server(
         image=image.reference,
         gpus=gpus_value(server.gpus),
         ipc=server.ipc,
-        cache_dir=fleet.weights.cache_dir,
+        cache_dir=cache_dir,
         plugin_dir=PLUGIN_DIR,
         plugins=[plugin.file for plugin in plugins],
         mounts=server.mounts,
@@ -150,7 +168,6 @@ def _server(
         max_num_seqs=int(max_seqs) if max_seqs and max_seqs.isdecimal() else None,
         max_model_len=int(max_len) if max_len and max_len.isdecimal() else None,
     )
-    checked = check_server(server, recipe, command, profile, facts, image.vllm_version, argv, bench.argv)
     planned = model.Server(
         name=server.name,
         unit=unit,
@@ -175,9 +192,7 @@ def _server(
         reasoning=flags.any_flag(argv, "--reasoning-parser"),
         benchmark=bench,
     )
-    weights = model.Weights(repo=command.model_id, revision=REVISION, image=image.reference)
-    notes = (*exposure(server), *_notes(server, command, image), *dropped, *checked)
-    return planned, image, weights, plugins, tuple(f"{server.name}: {note}" for note in notes)
+    return planned, image, plugins, command, (*exposure(server), *_notes(server, command, image), *dropped)
 
 
 def _notes(server: Server, command: Command, image: model.Image) -> tuple[str, ...]:
