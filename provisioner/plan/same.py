@@ -37,7 +37,7 @@ def kept(most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
         @lru_cache(maxsize=most)
         def made(*args: Hashable) -> R:
             plain = [arg.held if isinstance(arg, _Same) else arg for arg in args]
-            return function(*plain)  # type: ignore[arg-type]  # as `wrapper` was called
+            return function(*plain)  # type: ignore[call-arg, arg-type]  # as `wrapper` was called
 
         @wraps(function)
         def wrapper(*args: P.args, **_: P.kwargs) -> R:
