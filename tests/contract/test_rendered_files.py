@@ -73,6 +73,7 @@ def test_ansible_writes_the_same_bytes(rendered: Path, tmp_path: Path) -> None:
         **{key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")},
         "ANSIBLE_FILTER_PLUGINS": str(ROOT / "roles/docker_engine/filter_plugins"),
         "ANSIBLE_HOME": str(tmp_path / "home"),
+        "ANSIBLE_REMOTE_TMP": str(tmp_path / "remote"),
         "KEY": "sEcReT",
     }
     program = Path(sys.executable).parent / "ansible-playbook"
