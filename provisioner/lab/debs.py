@@ -7,6 +7,7 @@ for all is one less thing that differs.
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,23 +19,16 @@ from provisioner.lab.process import run
 SUITE = "trixie"
 MIRROR_HINT = "is the Debian mirror of this machine's apt configuration reachable?"
 
+# apt takes its lists for itself: what is brought up side by side takes turns here
+_ONE_APT = threading.Lock()
+
 
 def unpacked(cache: Path, mirror: Mirror, name: str, packages: Sequence[str], arch: Arch = "amd64") -> Path:
     """The folder CACHE/debs/NAME holding the files of `packages`; made once. Raises LabError."""
     target = cache / "debs" / name
-    if target.exists():
-        return target
-    work = target.with_name(f".{name}.new")
-    shutil.rmtree(work, ignore_errors=True)
-    (work / "root").mkdir(parents=True)
-    apt = _private_apt(cache / "apt" / arch, mirror, arch)
-    run(["apt-get", "-q", *apt, "update"], timeout=180, what=f"reading {SUITE}'s package lists", hint=MIRROR_HINT)
-    download = ["apt-get", "-q", *apt, "download", *packages]
-    run(["env", "-C", str(work), *download], timeout=300, what=f"downloading {', '.join(packages)}", hint=MIRROR_HINT)
-    for deb in sorted(work.glob("*.deb")):
-        run(["dpkg-deb", "-x", str(deb), str(work / "root")], timeout=120, what=f"unpacking {deb.name}")
-    (work / "root").rename(target)
-    shutil.rmtree(work)
+    with _ONE_APT:
+        if not target.exists():
+            _unpack(target, _private_apt(cache / "apt" / arch, mirror, arch), packages)
     return target
 
 
@@ -44,6 +38,19 @@ def program(root: Path, path: str) -> Path:
     if not found.exists():
         raise LabError(f"the package has no {path}", hint=f"remove {root} and try again")
     return found
+
+
+def _unpack(target: Path, apt: Sequence[str], packages: Sequence[str]) -> None:
+    work = target.with_name(f".{target.name}.new")
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "root").mkdir(parents=True)
+    run(["apt-get", "-q", *apt, "update"], timeout=180, what=f"reading {SUITE}'s package lists", hint=MIRROR_HINT)
+    download = ["apt-get", "-q", *apt, "download", *packages]
+    run(["env", "-C", str(work), *download], timeout=300, what=f"downloading {', '.join(packages)}", hint=MIRROR_HINT)
+    for deb in sorted(work.glob("*.deb")):
+        run(["dpkg-deb", "-x", str(deb), str(work / "root")], timeout=120, what=f"unpacking {deb.name}")
+    (work / "root").rename(target)
+    shutil.rmtree(work)
 
 
 def _private_apt(place: Path, mirror: Mirror, arch: Arch) -> list[str]:
