@@ -15,7 +15,7 @@ from provisioner.lab.machine import Mirror
 
 
 def test_apt_is_never_run_twice_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """On a machine with empty caches the registry's, the emulator's and the helpers' packages are fetched by threads."""
+    """Where caches are empty, threads fetch the registry's, the emulator's and the helpers' packages."""
     busy, clashes = threading.Lock(), []
     begun = threading.Barrier(3, timeout=10)
 
