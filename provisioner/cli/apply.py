@@ -29,6 +29,7 @@ from provisioner.rollout.connections import Connections
 from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
 from provisioner.rollout.recorded import recorded_survey
 from provisioner.rollout.rendered import write_rendered
+from provisioner.rollout.secrets import take_from_environment
 from provisioner.rollout.survey import Survey, survey
 
 
@@ -174,8 +175,9 @@ def _connections(fleet: Fleet) -> Connections:
 
 
 def _survey(fleet: Fleet, recipes: dict[str, Recipe], connections: Connections, *, compare: bool = True) -> Survey:
+    environment = take_from_environment(fleet)
     with _shown([host.name for host in fleet.hosts], None) as on_event:
-        return survey(fleet, recipes, connections, on_event=on_event, compare=compare)
+        return survey(fleet, recipes, connections, on_event=on_event, compare=compare, environment=environment)
 
 
 @contextmanager

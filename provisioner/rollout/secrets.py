@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 
 from provisioner.errors import UsageError
+from provisioner.fleet.models import Fleet
 from provisioner.inventory.vault import read_vault
 
 COMMAND_TIMEOUT_S = 60
@@ -21,6 +22,25 @@ def resolve_secrets(references: Iterable[str], environment: Mapping[str, str] | 
     return {
         reference: _resolve(reference, os.environ if environment is None else environment) for reference in references
     }
+
+
+def take_from_environment(fleet: Fleet) -> dict[str, str]:
+    """The whole environment, from which the variables that the fleet's references name are then taken away: programs
+    that this one starts do not inherit them."""
+    environment = dict(os.environ)
+    servers = [server for host in fleet.hosts for server in fleet.servers_on(host.name)]
+    for reference in {fleet.hub.token, *(server.api_key for server in servers)}:
+        kind, _, name = (reference or "").partition(":")
+        if kind == "env":
+            os.environ.pop(name, None)
+    return environment
+
+
+def take_out(references: Iterable[str], environment: MutableMapping[str, str]) -> dict[str, str]:
+    """Variables that `env:` references name, taken out of `environment` (normally this process's own): no program that
+    is started from here on, such as ssh or a proxy command, inherits them."""
+    names = {reference.removeprefix("env:") for reference in references if reference.startswith("env:")}
+    return {name: environment.pop(name) for name in names if name in environment}
 
 
 def _resolve(reference: str, environment: Mapping[str, str]) -> str:
@@ -52,10 +72,16 @@ def _vault(place: str, _: Mapping[str, str]) -> str:
     return read_vault(Path(file).expanduser(), keys[0] if keys else None)
 
 
-def _command(command: str, _: Mapping[str, str]) -> str:
+def _command(command: str, environment: Mapping[str, str]) -> str:
     try:
         done = subprocess.run(  # noqa: S602 - the operator's own command line
-            command, shell=True, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+            command,
+            shell=True,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+            env=dict(environment),
         )
     except subprocess.TimeoutExpired as error:
         raise UsageError(f"the secret command:{command} did not end within {COMMAND_TIMEOUT_S} s") from error

@@ -75,11 +75,12 @@ def survey(
     *,
     on_event: OnEvent,
     compare: bool = True,
+    environment: Mapping[str, str] | None = None,
 ) -> Survey:
     """Probes all hosts at once, one round trip each, and plans each as soon as its facts are there.
 
     `compare` False leaves out what differs, for which alone secrets are needed. Raises UsageError when one cannot be
-    resolved; everything else is said per host.
+    resolved; everything else is said per host. `environment`: where `env:` references look, instead of our own.
     """
     for host in fleet.hosts:
         on_event(Event(host=host.name, phase="probe", status="running", task="looking at the host"))
@@ -93,8 +94,14 @@ def survey(
     if not compare:
         return Survey(fleet=fleet, hosts=tuple(hosts), secrets={})
     # Secrets are resolved once the plans say which; values stay in memory.
-    secrets = resolve_secrets(secret_references([seen.plan for seen in hosts if seen.plan]))
+    secrets = resolve_secrets(secret_references([seen.plan for seen in hosts if seen.plan]), environment)
     return Survey(fleet=fleet, hosts=tuple(_compare(seen, secrets) for seen in hosts), secrets=secrets)
+
+
+def fleet_secrets(fleet: Fleet) -> set[str]:
+    """Every secret that a fleet file refers to."""
+    keys = {server.api_key for host in fleet.hosts for server in fleet.servers_on(host.name)}
+    return {reference for reference in {fleet.hub.token, *keys} if reference}
 
 
 def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str]) -> ProbeRequest:

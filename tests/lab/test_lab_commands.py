@@ -43,5 +43,5 @@ def test_other_tools_log_in_with_its_configuration(lab: Lab) -> None:
     machines = {"lab-h200-1": "x86_64", "lab-h100-1": "x86_64", "lab-gb10-1": "aarch64"}
     config = fabric.Config(runtime_ssh_path=str(lab.fleet.parent / "ssh_config"))
     with fabric.ThreadingGroup(*machines, config=config) as group:
-        told = group.run("sudo uname -m", hide=True)
+        told = group.run("sudo uname -m", hide=True, in_stream=False)
     assert {one.original_host: answer.stdout.strip() for one, answer in told.items()} == machines

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from provisioner.errors import Exit, UsageError
 from provisioner.rollout import secrets as module
-from provisioner.rollout.secrets import resolve_secrets
+from provisioner.rollout.secrets import resolve_secrets, take_out, take_from_environment
+from tests.builders import fleet, server
 
 
 def test_values_by_reference(tmp_path: Path) -> None:
@@ -24,6 +26,22 @@ def test_values_by_reference(tmp_path: Path) -> None:
 def test_the_environment_is_our_own_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_SECRET", "x")
     assert resolve_secrets(["env:A_SECRET"]) == {"env:A_SECRET": "x"}
+
+
+def test_what_this_program_starts_inherits_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("A_TOKEN", "A_KEY", "OTHER"):
+        monkeypatch.setenv(name, f"value of {name}")
+    the_fleet = fleet(
+        server(api_key="env:A_KEY", env={"X": "env:OTHER"}),
+        server("b", api_key="env:UNSET"),
+        hub={"token": "env:A_TOKEN"},
+    )
+    environment = take_from_environment(the_fleet)
+    references = ["env:A_TOKEN", "env:A_KEY", "command:echo $OTHER", "command:echo $A_KEY"]
+    assert list(resolve_secrets(references, environment).values()) == [
+        *("value of A_TOKEN", "value of A_KEY", "value of OTHER", "value of A_KEY")
+    ]
+    assert {"A_TOKEN", "A_KEY", "OTHER"} & set(os.environ) == {"OTHER"}
 
 
 def test_a_file_below_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -78,3 +96,9 @@ def test_a_command_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError) as caught:
         resolve_secrets(["command:exec sleep 60"])
     assert str(caught.value) == "the secret command:exec sleep 60 did not end within 0.05 s"
+
+
+def test_programs_started_later_do_not_inherit_secrets() -> None:
+    environment = {"HF_TOKEN": "hf_planted", "OTHER": "x"}
+    assert take_out(["env:HF_TOKEN", "env:MISSING", "file:OTHER"], environment) == {"HF_TOKEN": "hf_planted"}
+    assert environment == {"OTHER": "x"}
