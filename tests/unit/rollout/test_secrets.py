@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from builders import fleet, server
 
 from provisioner.errors import Exit, UsageError
 from provisioner.rollout import secrets as module
-from provisioner.rollout.secrets import resolve_secrets, take_out, take_from_environment
-from tests.builders import fleet, server
+from provisioner.rollout.secrets import resolve_secrets, take_from_environment, take_out
 
 
 def test_values_by_reference(tmp_path: Path) -> None:
