@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from provisioner.errors import UsageError
@@ -34,13 +34,6 @@ def take_from_environment(fleet: Fleet) -> dict[str, str]:
         if kind == "env":
             os.environ.pop(name, None)
     return environment
-
-
-def take_out(references: Iterable[str], environment: MutableMapping[str, str]) -> dict[str, str]:
-    """Variables that `env:` references name, taken out of `environment` (normally this process's own): no program that
-    is started from here on, such as ssh or a proxy command, inherits them."""
-    names = {reference.removeprefix("env:") for reference in references if reference.startswith("env:")}
-    return {name: environment.pop(name) for name in names if name in environment}
 
 
 def _resolve(reference: str, environment: Mapping[str, str]) -> str:

@@ -98,12 +98,6 @@ def survey(
     return Survey(fleet=fleet, hosts=tuple(_compare(seen, secrets) for seen in hosts), secrets=secrets)
 
 
-def fleet_secrets(fleet: Fleet) -> set[str]:
-    """Every secret that a fleet file refers to."""
-    keys = {server.api_key for host in fleet.hosts for server in fleet.servers_on(host.name)}
-    return {reference for reference in {fleet.hub.token, *keys} if reference}
-
-
 def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str]) -> ProbeRequest:
     """What the probe must look at: everything that any plan of this host could manage. `plugins`: names of files."""
     servers = fleet.servers_on(host.name)

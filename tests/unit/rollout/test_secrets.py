@@ -8,7 +8,7 @@ from builders import fleet, server
 
 from provisioner.errors import Exit, UsageError
 from provisioner.rollout import secrets as module
-from provisioner.rollout.secrets import resolve_secrets, take_from_environment, take_out
+from provisioner.rollout.secrets import resolve_secrets, take_from_environment
 
 
 def test_values_by_reference(tmp_path: Path) -> None:
@@ -96,9 +96,3 @@ def test_a_command_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError) as caught:
         resolve_secrets(["command:exec sleep 60"])
     assert str(caught.value) == "the secret command:exec sleep 60 did not end within 0.05 s"
-
-
-def test_programs_started_later_do_not_inherit_secrets() -> None:
-    environment = {"HF_TOKEN": "hf_planted", "OTHER": "x"}
-    assert take_out(["env:HF_TOKEN", "env:MISSING", "file:OTHER"], environment) == {"HF_TOKEN": "hf_planted"}
-    assert environment == {"OTHER": "x"}
