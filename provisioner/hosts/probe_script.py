@@ -321,7 +321,7 @@ def health(request: Dict[str, Any]) -> Dict[str, int]:
 
     def ask(port: int, address: str) -> None:
         # A bind address that means "all" is asked on the loopback.
-        place = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(address, address)  # noqa: S104
+        place = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(address, address)  # noqa: S104  compared
         server = http.client.HTTPConnection(place, port, timeout=HEALTH_TIMEOUT_S)
         try:
             server.request("GET", "/health")

@@ -141,4 +141,4 @@ class Facts(Frozen):
     @property
     def platform(self) -> Platform | None:
         """The container platform of the machine; None for one that we have no images for."""
-        return {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}.get(self.machine)  # type: ignore[return-value]
+        return {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}.get(self.machine)  # type: ignore[return-value]  # its values are Platform

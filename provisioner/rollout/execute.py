@@ -64,7 +64,11 @@ def execute(
                 for seen in todo
             }
             for future in as_completed(futures):
-                outcomes[futures[future]] = future.result()
+                name = futures[future]
+                try:
+                    outcomes[name] = future.result()
+                except ProvisionError as error:
+                    outcomes[name] = replace(outcomes[name], exit_code=Exit(error.exit_code), message=_words(error))
     elif todo:
         outcomes |= {
             seen.host.name: replace(
@@ -141,21 +145,6 @@ def _outcome_before(seen: HostSurvey, results: dict[str, HostResult]) -> HostOut
 
 
 def _validate(
-    survey: Survey,
-    seen: HostSurvey,
-    connections: Connections,
-    run_dir: Path,
-    on_event: OnEvent,
-    options: Options,
-    outcome: HostOutcome,
-) -> HostOutcome:
-    try:
-        return _validated(survey, seen, connections, run_dir, on_event, options, outcome)
-    except ProvisionError as error:
-        return replace(outcome, exit_code=Exit(error.exit_code), message=_words(error))
-
-
-def _validated(
     survey: Survey,
     seen: HostSurvey,
     connections: Connections,

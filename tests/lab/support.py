@@ -200,7 +200,7 @@ class Started:
             lines = events.read_text().splitlines() if events.exists() else []
             return bool(lines) and task in lines[-1] and '"status":"running"' in lines[-1]
 
-        ready = lambda: under_way() or self.process.poll() is not None  # noqa: E731
+        ready = lambda: under_way() or self.process.poll() is not None  # noqa: E731  one line, used once
         wait_for(ready, timeout, lambda: f"task {task!r}; so far:\n{self.text}", every=0.03)
         assert self.process.poll() is None, f"ended before task {task!r}:\n{self.text}"
 

@@ -63,7 +63,7 @@ def _offline(environ: Mapping[str, str]) -> bool:
 
 def _download(model: str) -> Path | None:
     try:
-        from huggingface_hub import snapshot_download  # type: ignore[import-not-found,unused-ignore]
+        from huggingface_hub import snapshot_download  # type: ignore[import-not-found,unused-ignore]  # in images
     except ImportError:  # outside of the image there is none
         return None
     try:
