@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,13 +10,17 @@ from provisioner.lab.process import run
 
 USER = "ops"
 
+# hosts of two architectures are started side by side and share the user's key: the first one makes it
+_ONE_KEYGEN = threading.Lock()
+
 
 def ensure_key(path: Path, comment: str) -> str:
     """Make the ed25519 key pair at `path` unless it is there; the public line."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)]
-        run(argv, timeout=30, what="making an SSH key")
+    with _ONE_KEYGEN:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)]
+            run(argv, timeout=30, what="making an SSH key")
     return path.with_name(f"{path.name}.pub").read_text().strip()
 
 
