@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import file, recipes
+from builders import IMAGE_ID, file, recipes
 
 from provisioner.errors import ProvisionError
 from provisioner.fleet.models import Fleet, Host
@@ -20,6 +20,7 @@ from provisioner.hosts.probe_script import BEGIN, END
 from provisioner.plan.diff import server_fingerprint
 from provisioner.plan.facts import Facts
 from provisioner.plan.model import HostPlan
+from provisioner.plan.proof import Proof
 from provisioner.rollout import survey as module
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import proof_path
@@ -72,7 +73,13 @@ class World:
 def proven(seen: Facts, of: HostPlan) -> Facts:
     """The same host after its servers have passed validation."""
     proofs = tuple(
-        file(proof_path(one.name), json.dumps({"fingerprint": server_fingerprint(of, one), "run": "r"}))
-        for one in of.servers
+        file(proof_path(one.name), proof(seen, of, position).model_dump_json())
+        for position, one in enumerate(of.servers)
     )
     return seen.model_copy(update={"files": (*seen.files, *proofs)})
+
+
+def proof(seen: Facts, of: HostPlan, position: int = 0) -> Proof:
+    """What passes validation when a server of this plan does, on a converged host."""
+    fingerprint = server_fingerprint(of, of.servers[position])
+    return Proof(fingerprint=fingerprint, driver=seen.driver_version, image_id=IMAGE_ID)

@@ -104,7 +104,9 @@ def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool) -> Ex
                 say(f"{host.host.name}: not as planned; run `provision plan {path}` to see why")
             return _worst(seen) if seen.unfit else Exit.CHANGES
         everything = tuple(
-            replace(host, unproven=tuple(server.name for server in host.plan.servers)) if host.plan else host
+            replace(host, unproven=dict.fromkeys((server.name for server in host.plan.servers), "asked for"))
+            if host.plan
+            else host
             for host in seen.hosts
         )
         options = Options(depth="smoke" if smoke else "benchmark")

@@ -55,7 +55,7 @@ def _host_plan(host: HostSurvey, diff: bool) -> list[str]:
         lines.append(f"  ~ {change.role}: {change.subject}: {change.reason}")
         lines += _diff(change) if diff else []
     if not host.changes:
-        lines += [f"  ? {name}: runs as planned but is not validated yet" for name in host.unproven]
+        lines += [f"  ? {name}: {why}" for name, why in host.unproven.items()]
     if not host.work:
         lines.append("  = as planned, validated")
     return lines
@@ -86,7 +86,7 @@ def plan_json(seen: Survey) -> str:
         host.host.name: {
             "problems": list(host.problems),
             "changes": [change.model_dump() for change in host.changes.changes] if host.changes else [],
-            "unproven": list(host.unproven),
+            "unproven": dict(host.unproven),
             "plan": host.plan.model_dump() if host.plan else None,
         }
         for host in seen.hosts

@@ -28,21 +28,26 @@ def _docker(plan: HostPlan, facts: Facts) -> list[Change]:
     found = []
     if any(image.build for image in plan.images) and not facts.docker.buildx:
         found.append(Change(role="docker_engine", subject="buildx", reason="image builds need it"))
-    current = _daemon_config(facts)
-    missing = {key: value for key, value in plan.docker_config.items() if not _contains(current.get(key), value)}
+    content = next((file.content for file in facts.files if file.path == DAEMON_JSON), None) or ""
+    current = _json_object(content)
+    known = current or {}
+    missing = {key: value for key, value in plan.docker_config.items() if not _contains(known.get(key), value)}
     if missing:
         reason = f"{', '.join(missing)} not as planned"
-        found.append(Change(role="docker_engine", subject=DAEMON_JSON, reason=reason))
+        # One that is no JSON is the role's to refuse.
+        after = None if current is None else render.daemon_json(content, plan.docker_config)
+        found.append(
+            Change(role="docker_engine", subject=DAEMON_JSON, reason=reason, before=after and content, after=after)
+        )
     return found
 
 
-def _daemon_config(facts: Facts) -> dict[str, Any]:
-    content = next((file.content for file in facts.files if file.path == DAEMON_JSON), None)
+def _json_object(text: str) -> dict[str, Any] | None:
     try:
-        parsed = json.loads(content or "{}")
+        parsed = json.loads(text or "{}")
     except ValueError:
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
+        return None
+    return parsed if isinstance(parsed, dict) else None
 
 
 def _contains(current: Any, wanted: Any) -> bool:
@@ -89,9 +94,9 @@ def _server(server: Server, facts: Facts, secrets: Mapping[str, str]) -> list[Ch
     found = [*_unit_file(server, facts), *_secret_file(server, facts, secrets)]
     unit = next((unit for unit in facts.units if unit.name == server.unit), None)
     container = next((one for one in facts.containers if one.name == server.container), None)
-    reasons = (_unit_state(unit), _running(server, container, facts))
-    found += [Change(role="vllm_server", subject=server.unit, reason=reason) for reason in reasons if reason]
-    return found
+    state = _unit_state(unit)
+    found += [Change(role="vllm_server", subject=server.unit, reason=state)] if state else []
+    return found + _running(server, container, facts)
 
 
 def _unit_file(server: Server, facts: Facts) -> list[Change]:
@@ -133,15 +138,19 @@ def _unit_state(unit: Unit | None) -> str | None:
     return None if unit.enabled else "is not enabled: it would not start at boot"
 
 
-def _running(server: Server, container: Container | None, facts: Facts) -> str | None:
+def _running(server: Server, container: Container | None, facts: Facts) -> list[Change]:
+    def told(reason: str, before: str | None = None, after: str | None = None) -> list[Change]:
+        return [Change(role="vllm_server", subject=server.unit, reason=reason, before=before, after=after)]
+
     if container is None or not container.running:
-        return "its container is not running"
-    if container.argv != ("serve", *server.argv):
-        return "its container runs other arguments"
+        return told("its container is not running")
+    planned = ("serve", *server.argv)
+    if container.argv != planned:
+        return told("its container runs other arguments", "\n".join(container.argv), "\n".join(planned))
     image = _image(facts, server.image)
     if image and container.image_id != image.id:
-        return f"its container runs another image than {server.image} is now"
-    return None
+        return told(f"its container runs another image than {server.image} is now", container.image_id, image.id)
+    return []
 
 
 def _image(facts: Facts, reference: str) -> ImageFacts | None:

@@ -15,6 +15,7 @@ from provisioner.history.verdict import ServerVerdict
 from provisioner.hosts.probe import probe
 from provisioner.plan.diff import server_fingerprint
 from provisioner.plan.model import HostPlan
+from provisioner.plan.proof import Proof
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import remove_proof, write_proof
 from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
@@ -154,8 +155,9 @@ def _validate(
     outcome: HostOutcome,
 ) -> HostOutcome:
     plan = seen.plan
-    if plan is None:
+    if plan is None or seen.facts is None:
         return outcome
+    facts = seen.facts
     connections.drop(seen.host)  # it may have died of idleness while Ansible worked
     transport = connections.connect(seen.host)
     if seen.changes:
@@ -178,7 +180,12 @@ def _validate(
     )
     for server, verdict in zip(plan.servers, verdicts, strict=True):
         if verdict.passed and options.depth == "benchmark":
-            write_proof(transport, server.name, server_fingerprint(plan, server), run_dir.name)
+            proof = Proof(
+                fingerprint=server_fingerprint(plan, server),
+                driver=facts.driver_version,
+                image_id=verdict.image.id if verdict.image else None,
+            )
+            write_proof(transport, server.name, proof, run_dir.name)
     worst = next((verdict for verdict in verdicts if not verdict.passed), None)
     if worst is None:
         return replace(outcome, verdicts=verdicts)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 
+from pydantic import ValidationError
+
 from provisioner.errors import HostError
 from provisioner.hosts.transport import Transport
 from provisioner.plan.facts import Facts
+from provisioner.plan.proof import Proof
 
 _FOLDER = "/var/lib/vllm/proofs"
 _TIMEOUT_S = 30.0
@@ -18,20 +21,20 @@ def proof_path(server: str) -> str:
     return f"{_FOLDER}/{server}.json"
 
 
-def proven(facts: Facts, server: str) -> str | None:
-    """The fingerprint of the server that last passed validation on this host; None when none did."""
+def proven(facts: Facts, server: str) -> Proof | None:
+    """What last passed validation on this host as this server; None when nothing did."""
     content = next((file.content for file in facts.files if file.path == proof_path(server)), None)
     try:
-        fingerprint = json.loads(content or "{}").get("fingerprint")
-    except (ValueError, AttributeError):
-        return None  # not ours, or cut short: as good as no proof
-    return fingerprint if isinstance(fingerprint, str) else None
+        written = json.loads(content or "{}")
+        return Proof(**{key: written[key] for key in Proof.model_fields})
+    except (ValueError, TypeError, KeyError, ValidationError):
+        return None  # not ours, cut short, or from before one of its parts: as good as no proof
 
 
-def write_proof(transport: Transport, server: str, fingerprint: str, run: str) -> None:
+def write_proof(transport: Transport, server: str, proof: Proof, run: str) -> None:
     """Records that the server passed validation, whole or not at all."""
     path = proof_path(server)
-    text = json.dumps({"fingerprint": fingerprint, "run": run}, indent=1) + "\n"
+    text = json.dumps({**proof.model_dump(), "run": run}, indent=1) + "\n"
     script = f"umask 022; mkdir -p {_FOLDER} && cat > {path}.new && mv {path}.new {path}"
     result = transport.run(f"sudo -n sh -c {shlex.quote(script)}", stdin=text, timeout_s=_TIMEOUT_S)
     if result.rc != 0:

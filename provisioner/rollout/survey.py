@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from provisioner.apply.inventory import secret_references
 from provisioner.errors import Exit, HostError, ProvisionError
@@ -11,16 +11,15 @@ from provisioner.fleet.models import Fleet, Host
 from provisioner.fleet.recipes import Recipe
 from provisioner.history.events import Event, OnEvent
 from provisioner.hosts.probe import ProbeRequest, ProbeResult, probe_all
-from provisioner.plan.diff import DAEMON_JSON, changes, server_fingerprint
+from provisioner.plan.diff import DAEMON_JSON, changes
 from provisioner.plan.facts import Facts
 from provisioner.plan.model import Changes, HostPlan, connect_address
 from provisioner.plan.preflight import DOCKER_ROOT, fitness, obstacles
+from provisioner.plan.proof import doubt
 from provisioner.plan.resolve import ENV_DIR, PLUGIN_DIR, UNIT_DIR, plan_host, plugin_names
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import proof_path, proven
 from provisioner.rollout.secrets import resolve_secrets
-
-HTTP_OK = 200
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class HostSurvey:
     facts: Facts | None = None
     plan: HostPlan | None = None
     changes: Changes | None = None
-    unproven: tuple[str, ...] = ()
-    """servers that run as planned but have not passed validation as they are"""
+    unproven: Mapping[str, str] = field(default_factory=dict)
+    """servers that have not passed validation as what they are now → why it is not known that they serve"""
     problems: tuple[str, ...] = ()
     """what stands in the way, before anything is changed"""
     exit_code: Exit = Exit.OK
@@ -149,14 +148,11 @@ def _compare(seen: HostSurvey, secrets: Mapping[str, str]) -> HostSurvey:
     if seen.plan is None or seen.facts is None:
         return seen
     differing = changes(seen.plan, seen.facts, secrets)
-    fingerprints = {server.name: server_fingerprint(seen.plan, server) for server in seen.plan.servers}
-    unproven = tuple(
-        server.name
+    doubts = {
+        server.name: doubt(seen.plan, server, seen.facts, proven(seen.facts, server.name))
         for server in seen.plan.servers
-        # One that was proven but does not answer now may be starting, or sick: either way it must show that it serves.
-        if proven(seen.facts, server.name) != fingerprints[server.name] or seen.facts.health.get(server.port) != HTTP_OK
-    )
-    return replace(seen, changes=differing, unproven=unproven)
+    }
+    return replace(seen, changes=differing, unproven={name: why for name, why in doubts.items() if why})
 
 
 def _event(seen: HostSurvey) -> Event:

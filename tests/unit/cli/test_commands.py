@@ -185,6 +185,15 @@ class TestPlan:
         stage.hosts(a=facts("a"), b=facts("b", systemd=False))
         assert run(["plan", path]) == Exit.HOST_FAILED
 
+    def test_a_changed_driver(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        path = stage.hosts(a=facts("a"))
+        stage.hosts(a=stage.ready("a").model_copy(update={"driver_version": "590.44.01"}))
+        assert run(["plan", path]) == Exit.CHANGES
+        assert capsys.readouterr().out.endswith(
+            "  ? nemotron: validate again: it was proven with driver 580.95.05, now it is 590.44.01\n"
+            "\n1 host: 0 to change, 1 to validate, 0 as planned\n"
+        )
+
     def test_json(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["plan", stage.hosts(a=facts("a")), "--json"]) == Exit.CHANGES
         assert json.loads(capsys.readouterr().out)["hosts"]["a"]["changes"]

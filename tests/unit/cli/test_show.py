@@ -111,7 +111,7 @@ def test_a_plan_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made["hosts"]["spark-01"] == {
         "problems": ["spark-01: cannot connect to 10.0.0.9:22: Connection refused\n  hint: is it on?"],
         "changes": [],
-        "unproven": [],
+        "unproven": {},
         "plan": None,
     }
     assert made["hosts"]["gpu-01"]["plan"]["hardware"] == "h200"

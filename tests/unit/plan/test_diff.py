@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from builders import converged, facts, file, fleet, plan, server, spark, unit
+from builders import IMAGE_ID, converged, facts, file, fleet, plan, server, spark, unit
 
 from provisioner.fleet.models import Docker as DockerSettings
 from provisioner.fleet.models import Image
@@ -158,6 +158,16 @@ def test_an_edited_unit_is_shown_before_and_after() -> None:
     assert (change.before, change.after) == ("by hand", the_plan.servers[0].unit_file.content)
 
 
+def test_other_arguments_and_images_are_shown_before_and_after() -> None:
+    the_plan = plan()
+    argv = ("serve", *the_plan.servers[0].argv)
+    (change,) = changes(the_plan, container(converged(the_plan), argv=(*argv, "--by-hand")), {}).changes
+    assert (change.before, change.after) == ("\n".join((*argv, "--by-hand")), "\n".join(argv))
+    other = "sha256:" + "2" * 64
+    (change,) = changes(the_plan, container(converged(the_plan), image_id=other), {}).changes
+    assert (change.before, change.after) == (other, IMAGE_ID)
+
+
 def test_secrets_are_never_in_a_change() -> None:
     the_plan = plan(WITH_KEY)
     seen = edited(converged(the_plan, secrets={"env:API_KEY": "old-s3cret"}), UNIT_PATH, sha256="0")
@@ -199,6 +209,17 @@ class TestDaemonJson:
     )
     def test_keys_missing(self, content: str | None, missing: str) -> None:
         assert self.told(content) == [("docker_engine", self.PATH, f"{missing} not as planned")]
+
+    def test_the_file_is_shown_before_and_after(self) -> None:
+        the_plan = plan(fleet(docker=DockerSettings(registry_mirrors=("http://mirror",))))
+        seen = converged(the_plan)
+        for content, after in (
+            ('{"a": 1}', '{\n  "a": 1,\n  "registry-mirrors": [\n    "http://mirror"\n  ]\n}\n'),
+            ("{broken", None),
+        ):
+            files = (*seen.files, file(self.PATH, content))
+            (change,) = changes(the_plan, seen.model_copy(update={"files": files}), {}).changes
+            assert (change.before, change.after) == (content if after else None, after)
 
     def test_no_file_is_as_planned_when_nothing_is_wanted(self) -> None:
         assert told(plan(), converged(plan())) == []

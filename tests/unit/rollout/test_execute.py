@@ -1,19 +1,20 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import converged, facts, fleet, plan
+from builders import IMAGE_ID, converged, facts, fleet, plan
 from worlds import World, proven
 
 from provisioner.apply.runner import HostResult
 from provisioner.errors import Exit, HostError, UnreachableError
 from provisioner.fleet.models import Fleet, Host
 from provisioner.history.events import Event
-from provisioner.history.verdict import ServerVerdict
+from provisioner.history.verdict import ImageSeen, ServerVerdict
 from provisioner.hosts.fake import FakeTransport
 from provisioner.hosts.transport import Result
 from provisioner.plan.facts import Facts
@@ -103,14 +104,18 @@ def one_host(
 def test_a_fresh_host_is_applied_looked_at_and_validated(
     monkeypatch: pytest.MonkeyPatch, hands: Callable[..., Hands]
 ) -> None:
-    outcome, does, world = one_host(monkeypatch, hands, facts("a"))
+    world, does = World({"a": facts("a")}), hands(A)
+    does.verdicts["a"] = {"image": ImageSeen(reference="x:1", id=IMAGE_ID)}
+    does.afterwards["a"] = converged(plan(A, facts("a"))).model_copy(update={"driver_version": "590.44.01"})
+    outcome = does.run(world.survey(monkeypatch, A), world.connections(), RUN)["a"]
     assert does.log == ["apply a", "probe a", "validate a benchmark a"]
     assert (outcome.exit_code, outcome.changed, outcome.message, outcome.untouched) == (Exit.OK, 9, "", False)
     assert len(outcome.verdicts) == 1
     first, second = world.transports["a"].ran
     assert first.command == DONE  # the old proof goes before anything is changed
     assert second.command.startswith(WROTE)
-    assert b'"run": "r-1"' in second.stdin
+    proof = json.loads(second.stdin)
+    assert (proof["run"], proof["driver"], proof["image_id"]) == ("r-1", "590.44.01", IMAGE_ID)
 
 
 def test_a_host_as_planned_and_proven_is_not_touched(

@@ -8,26 +8,29 @@ from builders import facts, file
 from provisioner.errors import HostError
 from provisioner.hosts.fake import FakeTransport
 from provisioner.hosts.transport import Result
+from provisioner.plan.proof import Proof
 from provisioner.rollout.proofs import proof_path, proven, remove_proof, write_proof
 
 PATH = "/var/lib/vllm/proofs/nemotron.json"
+WRITTEN = {"fingerprint": "f00d", "driver": "580.95.05", "image_id": "sha256:11"}
+PROOF = Proof(fingerprint="f00d", driver="580.95.05", image_id="sha256:11")
 
 
 def test_a_proof_is_written_whole_as_root() -> None:
     host = FakeTransport(answers=[("^sudo -n sh -c ", "")])
-    write_proof(host, "nemotron", "f00d", "run-1")
+    write_proof(host, "nemotron", PROOF, "run-1")
     (ran,) = host.ran
     assert ran.command == (
         f"sudo -n sh -c 'umask 022; mkdir -p /var/lib/vllm/proofs && cat > {PATH}.new && mv {PATH}.new {PATH}'"
     )
-    assert json.loads(ran.stdin) == {"fingerprint": "f00d", "run": "run-1"}
-    assert proven(facts(files=(file(PATH, ran.stdin.decode()),)), "nemotron") == "f00d"
+    assert json.loads(ran.stdin) == {**WRITTEN, "run": "run-1"}
+    assert proven(facts(files=(file(PATH, ran.stdin.decode()),)), "nemotron") == PROOF
 
 
 def test_a_proof_that_cannot_be_written_is_an_error() -> None:
     host = FakeTransport(answers=[("", Result(1, "", "No space left on device"))])
     with pytest.raises(HostError, match=f"^cannot write {PATH}$") as caught:
-        write_proof(host, "nemotron", "f00d", "run-1")
+        write_proof(host, "nemotron", PROOF, "run-1")
     assert caught.value.log == "No space left on device"
 
 
@@ -44,12 +47,17 @@ def test_a_proof_that_stays_is_an_error() -> None:
     assert caught.value.log == "Read-only file system"
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", "3", "null", "{}", '{"fingerprint": 7}'])
+NO_PROOFS = [None, "", "{", "[]", "3", "null", "{}", '{"fingerprint": 7, "driver": null, "image_id": null}']
+
+
+@pytest.mark.parametrize("content", [*NO_PROOFS, '{"fingerprint": "f00d", "run": "of a version that knew no drivers"}'])
 def test_what_is_no_proof(content: str | None) -> None:
     files = () if content is None else (file(PATH, content),)
     assert proven(facts(files=files), "nemotron") is None
 
 
 def test_each_server_has_its_own() -> None:
-    seen = facts(files=(file(proof_path("a"), '{"fingerprint": "1"}'), file(proof_path("b"), '{"fingerprint": "2"}')))
-    assert (proven(seen, "a"), proven(seen, "b"), proven(seen, "c")) == ("1", "2", None)
+    other = PROOF.model_copy(update={"fingerprint": "cafe"})
+    files = [file(proof_path(name), one.model_dump_json()) for name, one in {"a": PROOF, "b": other}.items()]
+    seen = facts(files=tuple(files))
+    assert (proven(seen, "a"), proven(seen, "b"), proven(seen, "c")) == (PROOF, other, None)

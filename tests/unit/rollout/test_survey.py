@@ -82,7 +82,7 @@ def test_events_for_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestWork:
     def host(self, monkeypatch: pytest.MonkeyPatch, seen: Facts) -> tuple[bool, bool, tuple[str, ...]]:
         (host,) = looked_at(monkeypatch, fleet(), **{"gpu-01": seen}).hosts
-        return host.work, bool(host.changes), host.unproven
+        return host.work, bool(host.changes), tuple(host.unproven)
 
     def test_a_proven_host_as_planned_has_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert self.host(monkeypatch, proven(converged(plan()), plan())) == (False, False, ())
