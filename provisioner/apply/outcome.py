@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from provisioner.fleet.base import Frozen
 from provisioner.history.events import Event, OnEvent
 
 _LOG_LINES = 15
 _LOST = ("'NoneType' object has no attribute 'protocol'", "ChannelError", "StreamError")
+
+
+class TaskChange(Frozen):
+    """One task that changed something on a host; in check mode: would have."""
+
+    task: str
+    diff: str = ""
+    """as Ansible prints it; "" where the task shows none"""
 
 
 class Outcomes:
@@ -19,6 +28,8 @@ class Outcomes:
         self.finished = False
         self._on_event = on_event
         self._changed = dict.fromkeys(hosts, 0)
+        self._changes: dict[str, list[TaskChange]] = {host: [] for host in hosts}
+        self._diffs: dict[str, str] = {}
         self._messages: dict[str, str] = {}
         self._tasks: dict[str, str] = {}
         self._failed: set[str] = set()
@@ -31,12 +42,18 @@ class Outcomes:
         if kind == "playbook_on_stats":
             self._finish(data)
         elif (host := data.get("host")) in self._changed:
+            if kind == "runner_on_file_diff":  # comes before the task's end
+                self._diffs[host] = str(event.get("stdout") or "").strip("\r\n")
             self._take_host(host, kind, data)
         return True
 
     def changed(self, host: str) -> int:
         """How many tasks changed something on the host."""
         return self._changed[host]
+
+    def changes(self, host: str) -> tuple[TaskChange, ...]:
+        """The tasks that changed something on the host, or would have; of those with no_log nothing is told."""
+        return tuple(self._changes[host])
 
     def failed(self, host: str) -> bool:
         return host in self._failed
@@ -59,6 +76,9 @@ class Outcomes:
             self._on_event(Event(host=host, phase="apply", task=task, status="running"))
         elif kind == "runner_on_ok":
             self._changed[host] += bool(result.get("changed"))
+            diff = self._diffs.pop(host, "")
+            if result.get("changed"):
+                self._changes[host].append(TaskChange(task=task, diff=diff))
             status = "changed" if result.get("changed") else "ok"
             self._on_event(Event(host=host, phase="apply", task=task, status=status))
         elif kind == "runner_on_unreachable" or (kind == "runner_on_failed" and _lost(result)):

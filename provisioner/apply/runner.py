@@ -9,13 +9,13 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import ansible_runner.interface
 
 from provisioner import assets
 from provisioner.apply.inventory import extra_variables, write_inventory
-from provisioner.apply.outcome import Outcomes
+from provisioner.apply.outcome import Outcomes, TaskChange
 from provisioner.apply.reaper import reaper
 from provisioner.apply.secrets_file import memory_file
 from provisioner.errors import ProvisionError
@@ -45,6 +45,8 @@ class HostResult(Frozen):
     """tasks that changed something"""
     message: str = ""
     """why it failed: the task and the host's own words"""
+    would: tuple[TaskChange, ...] = ()
+    """of a check: what would have changed"""
 
 
 def apply(
@@ -61,6 +63,7 @@ def apply(
     """Brings every host of `plans` to its plan; the hosts go on side by side, each at its own pace.
 
     `run_dir` is fresh and 0700; the inventory and Ansible's own records stay in it. A failing host holds up no other.
+    `check`: Ansible's check mode, which changes nothing; results tell what would change.
     """
     inventory = write_inventory(run_dir / "inventory", fleet, plans)
     outcomes = Outcomes([plan.host for plan in plans], on_event)
@@ -83,7 +86,10 @@ def apply(
             status, _ = runner.run()
     if status == "timeout":
         raise ProvisionError(f"Ansible did not finish within {TIMEOUT_S // 3600} h; its record is in {run_dir}")
-    return tuple(_result(host, outcomes, status, run_dir) for host in outcomes.hosts)
+    results = tuple(_result(host, outcomes, status, run_dir) for host in outcomes.hosts)
+    if not check:
+        return results
+    return tuple(result.model_copy(update={"would": outcomes.changes(result.host)}) for result in results)
 
 
 def _environment(env: Mapping[str, str], strategy: Strategy, *, forks: int) -> dict[str, str]:
@@ -133,8 +139,3 @@ def _result(host: str, outcomes: Outcomes, status: str, run_dir: Path) -> HostRe
 def _tail(path: Path, lines: int = 20) -> str:
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     return "\n".join(text.splitlines()[-lines:])
-
-
-def describe(results: Sequence[HostResult]) -> dict[str, Any]:
-    """For records: host → what Ansible made of it."""
-    return {result.host: result.model_dump(exclude={"host"}) for result in results}

@@ -1,4 +1,4 @@
-"""apply, plan, probe, validate, render: from flags to one call each, and what is printed of it."""
+"""apply, check, plan, probe, validate, render: from flags to one call each, and what is printed of it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from provisioner.history.progress import progress
 from provisioner.history.rundir import Run, create_run
 from provisioner.hosts.ssh import connect
 from provisioner.inventory.read import read_inventory
+from provisioner.rollout.check import check as ask_ansible
+from provisioner.rollout.check import failures
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
 from provisioner.rollout.recorded import recorded_survey
@@ -42,13 +44,13 @@ class ApplyFlags:
     keep_going: bool
     smoke: bool
     strategy: str
+    diff: bool
     json: bool
 
 
 def apply(path: Path, flags: ApplyFlags) -> Exit:
     """Survey, ask, execute, report."""
-    if flags.strategy not in get_args(Strategy):
-        raise UsageError(f"--strategy {flags.strategy}: expected one of {', '.join(get_args(Strategy))}")
+    strategy = _strategy(flags.strategy)
     fleet, recipes = _load(path, flags.hosts)
     with _connections(fleet) as connections:
         seen = _survey(fleet, recipes, connections)
@@ -59,11 +61,11 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
                 return _worst(seen)
         if not seen.work:
             return _report(flags.json, seen, execute_nothing(seen), None)
-        say(show.plan(seen, diff=False))
+        say(show.plan(seen, diff=flags.diff))
         if not flags.yes and not _allowed(seen):
             say("nothing was changed")
             return Exit.CHANGES
-        options = Options(strategy=cast(Strategy, flags.strategy), depth="smoke" if flags.smoke else "benchmark")
+        options = Options(strategy=strategy, depth="smoke" if flags.smoke else "benchmark")
         return _executed(seen, connections, options, json=flags.json)
 
 
@@ -76,6 +78,26 @@ def plan(path: Path, hosts: Sequence[str], *, json: bool, diff: bool) -> Exit:
     if seen.unfit:
         say(show.problems(seen))
         return _worst(seen)
+    return Exit.CHANGES if seen.work else Exit.OK
+
+
+def check(path: Path, hosts: Sequence[str], *, strategy: str, json: bool, diff: bool) -> Exit:
+    """The plan, and what Ansible's check mode says that the roles would do. Exits as `plan` does; changes nothing."""
+    chosen = _strategy(strategy)
+    fleet, recipes = _load(path, hosts)
+    with _connections(fleet) as connections:
+        seen = _survey(fleet, recipes, connections)
+    changing = [host.host.name for host in seen.fit if host.changes]
+    with interrupt_flag() as interrupted, _shown(changing, None) as on_event:
+        results = ask_ansible(seen, on_event=on_event, strategy=chosen, interrupted=interrupted)
+    out(show.check_json(seen, results) if json else show.check(seen, results, diff=diff))
+    failed = failures(results)
+    if seen.unfit:
+        say(show.problems(seen))
+    if failed:
+        say(show.failures(failed))
+    if seen.unfit or failed:
+        return exit_code([*failed, *(HostOutcome(host.host.name, host.exit_code) for host in seen.unfit)])
     return Exit.CHANGES if seen.work else Exit.OK
 
 
@@ -160,6 +182,12 @@ def _executed(seen: Survey, connections: Connections, options: Options, *, json:
     finally:
         run.finish(code)
     return code
+
+
+def _strategy(word: str) -> Strategy:
+    if word not in get_args(Strategy):
+        raise UsageError(f"--strategy {word}: expected one of {', '.join(get_args(Strategy))}")
+    return cast(Strategy, word)
 
 
 def _load(path: Path, only: Sequence[str]) -> tuple[Fleet, dict[str, Recipe]]:

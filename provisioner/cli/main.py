@@ -31,6 +31,7 @@ app.add_typer(recipe_app, name="recipe")
 FleetFile = Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet file.", show_default=False)]
 Hosts = Annotated[list[str], typer.Option("--hosts", metavar="NAME", help="Only these hosts (may be repeated).")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Diff = Annotated[bool, typer.Option("--diff", "-D", help="Show full text diffs of files, arguments and images.")]
 _NO_HOSTS: list[str] = []
 
 
@@ -43,6 +44,11 @@ def apply(
         bool, typer.Option("--keep-going", help="Provision the fit hosts even when others are unreachable or unfit.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan (the same as `plan`).")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", "-C", help="Show the plan and what Ansible's check mode would do; change nothing."),
+    ] = False,
+    diff: Diff = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="Validate with requests only, no benchmark.")] = False,
     strategy: Annotated[
         str, typer.Option(help="How Ansible goes through hosts: mitogen_free, free or linear.")
@@ -52,10 +58,12 @@ def apply(
     """Bring every host to its plan, validate every server, show the table."""
     from provisioner.cli import apply as command
 
+    if check:
+        raise typer.Exit(command.check(fleet, hosts, strategy=strategy, json=json, diff=diff))
     if dry_run:
-        raise typer.Exit(command.plan(fleet, hosts, json=json, diff=False))
+        raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff))
     options = command.ApplyFlags(
-        yes=yes, hosts=tuple(hosts), keep_going=keep_going, smoke=smoke, strategy=strategy, json=json
+        yes=yes, hosts=tuple(hosts), keep_going=keep_going, smoke=smoke, strategy=strategy, json=json, diff=diff
     )
     raise typer.Exit(command.apply(fleet, options))
 
@@ -64,7 +72,7 @@ def apply(
 def plan(
     fleet: FleetFile,
     hosts: Hosts = _NO_HOSTS,
-    diff: Annotated[bool, typer.Option("--diff", help="Show full text diffs of files.")] = False,
+    diff: Diff = False,
     json: Json = False,
 ) -> None:
     """Show what would change on each host and why; changes nothing. Exits 0 when nothing would, 5 otherwise."""

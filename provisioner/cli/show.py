@@ -6,7 +6,9 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from provisioner.apply.runner import HostResult
 from provisioner.errors import Exit
 from provisioner.history import report
 from provisioner.history.verdict import ServerVerdict
@@ -80,8 +82,40 @@ def _summary(seen: Survey) -> str:
     return f"{_hosts(len(seen.hosts))}: {', '.join(parts)}" + (f", {len(seen.unfit)} unfit" if seen.unfit else "")
 
 
+def check(seen: Survey, results: Sequence[HostResult], *, diff: bool) -> str:
+    """The plan, then task by task what Ansible would do on the hosts with changes."""
+    lines = [plan(seen, diff=diff), "", "Ansible in check mode:" if results else "nothing for Ansible to do"]
+    width = max((len(one.host) for one in results), default=0)
+    for one in results:
+        name = one.host.ljust(width)
+        if not one.would:
+            lines.append(f"  {name}  would change nothing")
+        for position, task in enumerate(one.would):
+            lines.append(f"  {name if position == 0 else ' ' * width}  ~ {task.task}")
+            lines += [f"  {' ' * width}      {line}".rstrip() for line in task.diff.splitlines() if diff]
+    return "\n".join(lines)
+
+
+def check_json(seen: Survey, results: Sequence[HostResult]) -> str:
+    """The same for programs: the plan's document, with `ansible` for each host that was checked."""
+    document = _plan_document(seen)
+    for one in results:
+        tasks = [task.model_dump() for task in one.would]
+        document["hosts"][one.host]["ansible"] = {"state": one.state, "message": one.message, "would": tasks}
+    return json.dumps(document, indent=1)
+
+
+def failures(outcomes: Sequence[HostOutcome]) -> str:
+    """Hosts that failed, with their own words."""
+    return "\n".join(["", *(line for one in outcomes for line in _outcome(one))])
+
+
 def plan_json(seen: Survey) -> str:
     """The survey for programs."""
+    return json.dumps(_plan_document(seen), indent=1)
+
+
+def _plan_document(seen: Survey) -> dict[str, Any]:
     hosts = {
         host.host.name: {
             "problems": list(host.problems),
@@ -91,7 +125,7 @@ def plan_json(seen: Survey) -> str:
         }
         for host in seen.hosts
     }
-    return json.dumps({"fleet": seen.fleet.name, "hosts": hosts}, indent=1)
+    return {"fleet": seen.fleet.name, "hosts": hosts}
 
 
 def facts(seen: Survey) -> str:

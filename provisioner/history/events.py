@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import AwareDatetime, Field
 
 from provisioner.fleet.base import Frozen
 
-Phase = Literal["probe", "plan", "apply", "health", "answers", "benchmark", "done", "failed"]
+Phase = Literal["probe", "plan", "check", "apply", "health", "answers", "benchmark", "done", "failed"]
 Status = Literal["started", "running", "ok", "changed", "failed", "skipped"]
-PHASES: tuple[Phase, ...] = ("probe", "plan", "apply", "health", "answers", "benchmark", "done", "failed")
-"""in the order a host goes through them; `done` and `failed` are where it ends"""
+PHASES: tuple[Phase, ...] = get_args(Phase)
+"""in the order a host goes through them; `check` is instead of all later ones, `done` and `failed` are where it ends"""
 
 
 def _now() -> datetime:

@@ -135,6 +135,8 @@ def _unit_state(unit: Unit | None) -> str | None:
         return "no such unit"
     if unit.active_state != "active":
         return f"is {unit.active_state}"
+    if unit.needs_reload:
+        return "its file changed since systemd read it: it would be started as it was"
     return None if unit.enabled else "is not enabled: it would not start at boot"
 
 

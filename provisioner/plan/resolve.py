@@ -154,6 +154,7 @@ def _decided(
         docker_argv=run,
         secret_path=secret_path,
         image=image.reference,
+        argv=argv,
         port=server.port,
     )
     max_len = flags.value_of(argv, "--max-model-len")

@@ -42,9 +42,10 @@ def server_element(
     docker_argv: Sequence[str],
     secret_path: str | None,
     image: str,
+    argv: Sequence[str],
     port: int,
 ) -> dict[str, Any]:
-    """One element of `vllm_server_list`, which the unit template is rendered from."""
+    """One element of `vllm_server_list`, which the unit template is rendered from. `argv`: after `vllm serve`."""
     return {
         "name": name,
         "unit": unit,
@@ -54,6 +55,7 @@ def server_element(
         "stop_timeout_s": STOP_TIMEOUT_S,
         "secret_path": secret_path or "",
         "image": image,
+        "argv": ["serve", *argv],
         "port": port,
     }
 
@@ -100,5 +102,6 @@ def _server(server: model.Server) -> dict[str, Any]:
         docker_argv=server.docker_argv,
         secret_path=server.secret_file.path if server.secret_file else None,
         image=server.image,
+        argv=server.argv,
         port=server.port,
     )

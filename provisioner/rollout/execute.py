@@ -134,15 +134,18 @@ def _outcome_before(seen: HostSurvey, results: dict[str, HostResult]) -> HostOut
     if not seen.fit:
         return HostOutcome(name, seen.exit_code, message="; ".join(seen.problems))
     result = results.get(name)
-    if result is None:
-        return HostOutcome(name, Exit.OK, untouched=not seen.work)
+    return outcome_of(result) if result else HostOutcome(name, Exit.OK, untouched=not seen.work)
+
+
+def outcome_of(result: HostResult) -> HostOutcome:
+    """What Ansible made of a host, as an outcome."""
     codes = {
         "ok": Exit.OK,
         "failed": Exit.HOST_FAILED,
         "unreachable": Exit.UNREACHABLE,
         "interrupted": Exit.INTERRUPTED,
     }
-    return HostOutcome(name, codes[result.state], changed=result.changed, message=result.message)
+    return HostOutcome(result.host, codes[result.state], changed=result.changed, message=result.message)
 
 
 def _validate(

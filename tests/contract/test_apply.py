@@ -172,6 +172,28 @@ def test_no_secret_is_left_in_the_run_directory(ran: Ran) -> None:
     assert [path for path in files if b"planted" in path.read_bytes()] == []
 
 
+def test_a_check_changes_nothing_and_says_what_would(ansible_dir: Path, tmp_path: Path) -> None:
+    the_fleet, out = fleet_of(server(), hosts=("well",)), ansible_dir / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    (out / "well").mkdir(parents=True)
+    (only,) = apply(
+        tmp_path,
+        the_fleet,
+        [plan(the_fleet, facts("well"))],
+        {},
+        on_event=lambda _: None,
+        interrupted=lambda: False,
+        check=True,
+    )
+    assert list((out / "well").iterdir()) == []
+    assert (only.state, only.message) == ("ok", "")
+    assert [one.task for one in only.would] == ["Units"]  # Ansible tells nothing of tasks that are not logged
+    lines = only.would[0].diff.splitlines()
+    assert "+ExecStart=" in only.would[0].diff
+    assert lines[0].startswith("--- before")
+    shutil.rmtree(out)
+
+
 def test_an_interrupted_run_says_so(ansible_dir: Path, tmp_path: Path) -> None:
     the_fleet = fleet_of(server(), hosts=("well",))
     shutil.rmtree(ansible_dir / "out", ignore_errors=True)

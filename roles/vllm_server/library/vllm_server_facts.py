@@ -18,6 +18,7 @@ options:
   unit: {description: Name of the unit., type: str, required: true}
   container: {description: Name of the container., type: str, required: true}
   image: {description: Reference of the image., type: str, required: true}
+  argv: {description: What the container must pass to its entrypoint; empty for no look., type: list, elements: str, default: []}
   port: {description: TCP port; 0 for no look., type: int, default: 0}
 author: provision
 """
@@ -33,7 +34,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 running: {description: Whether the container runs., type: bool, returned: always}
-current: {description: Whether the container runs the image that the reference names now., type: bool, returned: always}
+current:
+  description: Whether the container runs the image that the reference names now, with the arguments that it must have.
+  type: bool
+  returned: always
+needs_reload: {description: Whether the unit's file changed since systemd read it., type: bool, returned: always}
 container_image_id: {description: Image of the container; empty without one., type: str, returned: always}
 image_id: {description: Image that the reference names now; empty without one., type: str, returned: always}
 load_state: {description: The unit's LoadState., type: str, returned: always}
@@ -48,14 +53,16 @@ def parse_unit(text):
 
 
 def parse_container(text):
-    """`docker container inspect` → {"id", "running", "image_id"}; everything empty without a container."""
+    """`docker container inspect` → {"id", "running", "image_id", "argv"}; everything empty without a container."""
     try:
         found = json.loads(text)
     except ValueError:
         found = []
     if not found:
-        return {"id": "", "running": False, "image_id": ""}
-    return {"id": found[0]["Id"], "running": bool(found[0]["State"]["Running"]), "image_id": found[0]["Image"]}
+        return {"id": "", "running": False, "image_id": "", "argv": []}
+    seen = found[0]
+    running = bool(seen["State"]["Running"])
+    return {"id": seen["Id"], "running": running, "image_id": seen["Image"], "argv": seen.get("Args") or []}
 
 
 def parse_listeners(text):
@@ -101,6 +108,7 @@ def main():
             "unit": {"type": "str", "required": True},
             "container": {"type": "str", "required": True},
             "image": {"type": "str", "required": True},
+            "argv": {"type": "list", "elements": "str", "default": []},
             "port": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
@@ -114,9 +122,11 @@ def main():
         code, out, _ = module.run_command(list(argv))
         return out if code == 0 else ""
 
-    unit = parse_unit(output("systemctl", "show", params["unit"], "--property=LoadState,ActiveState,SubState,Result"))
+    wanted = "--property=LoadState,ActiveState,SubState,Result,NeedDaemonReload"
+    unit = parse_unit(output("systemctl", "show", params["unit"], wanted))
     container = parse_container(output("docker", "container", "inspect", params["container"]))
     image_id = output("docker", "image", "inspect", "--format", "{{.Id}}", params["image"]).strip()
+    as_it_must = container["image_id"] == image_id and params["argv"] in ([], container["argv"])
     port_holder = ""
     if params["port"]:
         listeners = parse_listeners(output("ss", "-Hltnp", f"sport = :{params['port']}"))
@@ -126,13 +136,14 @@ def main():
     module.exit_json(
         changed=False,
         running=container["running"],
-        current=container["running"] and container["image_id"] == image_id,
+        current=container["running"] and as_it_must,
         container_image_id=container["image_id"],
         image_id=image_id,
         load_state=unit.get("LoadState", ""),
         active_state=unit.get("ActiveState", ""),
         sub_state=unit.get("SubState", ""),
         result=unit.get("Result", ""),
+        needs_reload=unit.get("NeedDaemonReload") == "yes",
         port_holder=port_holder,
     )
 

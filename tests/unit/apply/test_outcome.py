@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.apply.outcome import Outcomes, words
+from provisioner.apply.outcome import Outcomes, TaskChange, words
 from provisioner.history.events import Event
 
 
@@ -58,6 +58,25 @@ def test_changes_of_tasks_that_are_not_logged_are_counted_in_the_end() -> None:
         stats(changed={"a": 2}),
     )
     assert (outcomes.changed("a"), outcomes.changed("b")) == (2, 0)
+
+
+def test_what_changed_is_told_with_its_diff() -> None:
+    """The diff of a task comes before its end; one that changed nothing leaves none to the next."""
+    shown = {"stdout": "\r\n--- before\r\n+++ after\r\n"}
+    outcomes, _ = read(
+        event("runner_on_file_diff") | {"stdout": "--- mine"},
+        event("runner_on_ok", res={"changed": False}),
+        event("runner_on_ok", task="Restart", res={"changed": True}),
+        event("runner_on_file_diff", task="Write") | shown,
+        event("runner_on_ok", task="Write", res={"changed": True}),
+        event("runner_on_ok", host="b", res={"changed": False}),
+        stats(),
+    )
+    assert outcomes.changes("a") == (
+        TaskChange(task="docker_engine: Restart"),
+        TaskChange(task="docker_engine: Write", diff="--- before\r\n+++ after"),
+    )
+    assert outcomes.changes("b") == ()
 
 
 def test_a_failed_task() -> None:

@@ -8,7 +8,7 @@ import pytest
 from provisioner import assets
 from provisioner.apply import runner
 from provisioner.apply.outcome import Outcomes
-from provisioner.apply.runner import HostResult, describe
+from provisioner.apply.runner import HostResult
 
 
 def environment(strategy: runner.Strategy = "free", **given: str) -> dict[str, str]:
@@ -78,9 +78,3 @@ def test_an_ansible_that_ended_early_says_its_last_words(tmp_path: Path) -> None
     assert said.message.splitlines()[0] == "Ansible ended early (failed):"
     assert said.message.splitlines()[1:] == [f"line {number}" for number in range(10, 30)]
     assert result(tmp_path / "none", "failed").message == "Ansible ended early (failed):\n"
-
-
-def test_describe() -> None:
-    assert describe([HostResult(host="a", state="ok", changed=1)]) == {
-        "a": {"state": "ok", "changed": 1, "message": ""}
-    }

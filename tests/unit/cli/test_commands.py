@@ -12,10 +12,13 @@ import yaml
 from builders import converged, facts, plan
 from worlds import World, proven
 
+from provisioner.apply.outcome import TaskChange
+from provisioner.apply.runner import HostResult
 from provisioner.cli import apply as module
 from provisioner.cli.main import run
 from provisioner.errors import Exit, UnreachableError, UsageError
 from provisioner.fleet.load import load_fleet
+from provisioner.history.events import Event
 from provisioner.plan.facts import Facts
 from provisioner.rollout.execute import HostOutcome
 
@@ -172,6 +175,70 @@ class TestApply:
         assert run([stage.hosts(a=facts("a")), "--dry-run"]) == Exit.CHANGES
         assert "1 host: 1 to change" in capsys.readouterr().out
         assert stage.executed == []
+
+
+class TestCheck:
+    @pytest.fixture
+    def asked(self, stage: Stage) -> list[dict[str, Any]]:
+        """What Ansible was given; it fails on hosts whose name ends in x."""
+        found: list[dict[str, Any]] = []
+
+        def ansible(folder: Path, _: Any, plans: Any, *__: Any, **given: Any) -> tuple[HostResult, ...]:
+            assert folder.stat().st_mode & 0o777 == 0o700
+            found.append({"hosts": [one.host for one in plans], "folder": folder, **given})
+            given["on_event"](Event(host=plans[0].host, phase="apply", task="r: t", status="changed"))
+            return tuple(
+                HostResult(host=one.host, state="failed", changed=0, message="r: t: no space\nline 2")
+                if one.host.endswith("x")
+                else HostResult(host=one.host, state="ok", changed=1, would=(TaskChange(task="r: t", diff="+new"),))
+                for one in plans
+            )
+
+        stage.patch.setattr("provisioner.rollout.check.apply", ansible)
+        return found
+
+    def test_ansible_is_asked_about_hosts_with_changes(
+        self, stage: Stage, asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = stage.hosts(a=facts("a"), b=facts("b"))
+        stage.hosts(a=facts("a"), b=stage.ready("b"))
+        assert run([path, "--check", "--diff", "--strategy", "linear"]) == Exit.CHANGES
+        (one,) = asked
+        assert (one["hosts"], one["check"], one["strategy"]) == (["a"], True, "linear")
+        assert not one["folder"].exists()
+        assert (stage.executed, stage.runs) == ([], [])
+        out, err = capsys.readouterr()
+        assert out.endswith("\n\nAnsible in check mode:\n  a  ~ r: t\n         +new\n")
+        assert "      +[Service]\n" in out
+        assert "  a  check  r: t [changed]\n" in err
+        assert not [command for host in stage.world.transports.values() for command in host.commands]
+
+    def test_a_converged_fleet(self, stage: Stage, asked: list[dict[str, Any]]) -> None:
+        path = stage.hosts(a=facts("a"))
+        stage.hosts(a=stage.ready("a"))
+        assert (run([path, "--check"]), asked) == (Exit.OK, [])
+
+    def test_a_host_to_validate_is_told(self, stage: Stage, asked: list[dict[str, Any]]) -> None:
+        path = stage.hosts(a=facts("a"))
+        stage.hosts(a=stage.ready("a").model_copy(update={"driver_version": "590.44.01"}))
+        assert (run([path, "--check"]), asked) == (Exit.CHANGES, [])
+
+    def test_roles_that_fail(
+        self, stage: Stage, asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run([stage.hosts(a=facts("a"), bx=facts("bx")), "--check"]) == Exit.HOST_FAILED
+        assert capsys.readouterr().err.endswith("\nbx: failed: r: t: no space\n    line 2\n")
+
+    def test_an_unfit_host(self, stage: Stage, asked: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+        path = stage.hosts(a=facts("a"), b=UnreachableError("b: refused"))
+        assert run([path, "--check", "--json"]) == Exit.UNREACHABLE
+        out, err = capsys.readouterr()
+        assert json.loads(out)["hosts"]["a"]["ansible"]["would"] == [{"task": "r: t", "diff": "+new"}]
+        assert err.endswith("1 of 2 hosts cannot be provisioned as they are:\n  b  refused\n")
+
+    def test_a_strategy_that_there_is_not(self, stage: Stage, asked: list[dict[str, Any]]) -> None:
+        assert run([stage.hosts(a=facts("a")), "--check", "--strategy", "sideways"]) == Exit.BAD_INPUT
+        assert stage.world.requests == {}
 
 
 class TestPlan:

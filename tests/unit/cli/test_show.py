@@ -8,6 +8,8 @@ import pytest
 from builders import converged, facts, file, fleet, plan, server, spark, unit
 from worlds import World, proven
 
+from provisioner.apply.outcome import TaskChange
+from provisioner.apply.runner import HostResult
 from provisioner.cli import show
 from provisioner.errors import Exit, UnreachableError
 from provisioner.fleet.models import Fleet, Image
@@ -103,6 +105,41 @@ def test_a_diff_of_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
         "-Restart=no",
         "+Restart=on-failure",
     ]
+
+
+CHECKED = (
+    HostResult(
+        host="a",
+        state="ok",
+        changed=2,
+        would=(TaskChange(task="r: Write", diff="--- before\n\n+++ after"), TaskChange(task="r: Start")),
+    ),
+    HostResult(host="bb", state="ok", changed=0),
+)
+
+
+def test_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    survey = seen(monkeypatch, facts("a"), facts("bb"))
+    text = show.check(survey, CHECKED, diff=False)
+    assert text.startswith(show.plan(survey, diff=False))
+    told = "\n\nAnsible in check mode:\n  a   ~ r: Write\n{}      ~ r: Start\n  bb  would change nothing"
+    assert text.removeprefix(show.plan(survey, diff=False)) == told.format("")
+    with_diff = told.format("          --- before\n\n          +++ after\n")
+    assert show.check(survey, CHECKED, diff=True).endswith(with_diff)
+
+
+def test_a_check_of_a_converged_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert show.check(seen(monkeypatch, ready()), (), diff=False).endswith("\n\nnothing for Ansible to do")
+
+
+def test_a_check_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = json.loads(show.check_json(seen(monkeypatch, facts("a"), facts("bb"), ready()), CHECKED))
+    assert made["hosts"]["a"]["ansible"] == {
+        "state": "ok",
+        "message": "",
+        "would": [{"task": "r: Write", "diff": "--- before\n\n+++ after"}, {"task": "r: Start", "diff": ""}],
+    }
+    assert "ansible" not in made["hosts"]["gpu-01"]
 
 
 def test_a_plan_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,10 @@ DRIFT: dict[str, tuple[Callable[[Facts], Facts], list[tuple[str, str, str]]]] = 
         lambda seen: units(seen, enabled=False),
         [("vllm_server", UNIT, "is not enabled: it would not start at boot")],
     ),
+    "a unit that systemd has not read since it changed": (
+        lambda seen: units(seen, needs_reload=True),
+        [("vllm_server", UNIT, "its file changed since systemd read it: it would be started as it was")],
+    ),
     "a stopped container": (
         lambda seen: container(seen, running=False),
         [("vllm_server", UNIT, "its container is not running")],

@@ -37,6 +37,7 @@ def test_values_are_not_templates() -> None:
         docker_argv=["docker", "{{ 1 + 1 }}", "{% raw %}"],
         secret_path=None,
         image="i",
+        argv=[],
         port=1,
     )
     text = render.unit_text(element)

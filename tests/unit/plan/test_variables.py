@@ -98,6 +98,7 @@ def test_a_server_element_as_text() -> None:
         docker_argv=["/usr/bin/docker", "run", "a b"],
         secret_path=None,
         image="i:1",
+        argv=["org/model", "--x"],
         port=8000,
     ) == {
         "name": "nemotron",
@@ -108,6 +109,7 @@ def test_a_server_element_as_text() -> None:
         "stop_timeout_s": 30,
         "secret_path": "",
         "image": "i:1",
+        "argv": ["serve", "org/model", "--x"],
         "port": 8000,
     }
 

@@ -45,10 +45,11 @@ def test_listener_without_a_name() -> None:
 
 
 def test_container() -> None:
-    text = json.dumps([{"Id": "x", "State": {"Running": True}, "Image": "sha256:1"}])
-    assert facts.parse_container(text) == {"id": "x", "running": True, "image_id": "sha256:1"}
-    assert facts.parse_container("") == {"id": "", "running": False, "image_id": ""}
-    assert facts.parse_container("[]") == {"id": "", "running": False, "image_id": ""}
+    text = json.dumps([{"Id": "x", "State": {"Running": True}, "Image": "sha256:1", "Args": ["serve", "m"]}])
+    assert facts.parse_container(text) == {"id": "x", "running": True, "image_id": "sha256:1", "argv": ["serve", "m"]}
+    assert facts.parse_container(text.replace('["serve", "m"]', "null"))["argv"] == []
+    assert facts.parse_container("") == {"id": "", "running": False, "image_id": "", "argv": []}
+    assert facts.parse_container("[]") == {"id": "", "running": False, "image_id": "", "argv": []}
 
 
 def test_unit() -> None:
