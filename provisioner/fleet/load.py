@@ -119,11 +119,13 @@ def _placed(alike: list[Alike]) -> dict[str, tuple[Server, ...]]:
 
 
 def _recipe_folders(document: Document, value: Any, folder: Path) -> tuple[Path, ...]:
+    """Where recipes are looked for after the built-in ones: `recipes/` beside the file, then what it names."""
+    beside = folder / "recipes"
+    folders = [beside] if is_folder(beside) else []
     entries = [value] if isinstance(value, str) else value or []
     if not isinstance(entries, list):
         document.add(("recipes",), f"expected a list of folders, got {given_as(value, ('recipes',), structure=True)}")
         return ()
-    folders: list[Path] = []
     for index, entry in enumerate(entries):
         at = ("recipes", index)
         if not isinstance(entry, str):
@@ -132,7 +134,7 @@ def _recipe_folders(document: Document, value: Any, folder: Path) -> tuple[Path,
             document.add(at, f"no such folder: {quoted(entry)}")
         else:
             folders.append(below(folder, Path(entry)))
-    return tuple(folders)
+    return tuple(dict.fromkeys(folders))
 
 
 def _absolute(fleet: Fleet, folder: Path) -> Fleet:

@@ -300,7 +300,7 @@ class Fleet(Frozen):
     hub: Hub = Hub()
     weights: Weights = Weights()
     recipes: tuple[Path, ...] = ()
-    """folders with more recipes (a clone of the public ones), relative to the fleet file"""
+    """folders with more recipes: `recipes/` beside the file, then those that it names (a clone of the public ones)"""
     hosts: tuple[Host, ...]
     servers: tuple[Server, ...]
     """as `defaults` and `servers` say, without what groups and hosts say otherwise"""

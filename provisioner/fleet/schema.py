@@ -31,7 +31,8 @@ _TEXTS = {
     "host belongs to, the later one in the file wins.",
     "defaults": "Settings of every server that says nothing else itself.",
     "servers": "The vLLM servers by name.",
-    "recipes": "Folders with more recipes, such as a clone of https://github.com/vllm-project/recipes.",
+    "recipes": "Folders with more recipes, such as a clone of https://github.com/vllm-project/recipes. They are looked "
+    "through after the built-in ones and `recipes/` beside the fleet file, which needs no mention.",
     "name": "Names runs and reports.",
     "placed": "Where it is placed: names of hosts, ranges, groups. Left out: on every host.",
     "members": "Who belongs to it, besides those that an inventory puts there: names of hosts, ranges, groups.",

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from provisioner.errors import HostError
+from provisioner.errors import UsageError
 from provisioner.fleet.base import Platform
 from provisioner.fleet.models import Image as ImageSettings
 from provisioner.fleet.models import Server
@@ -22,7 +22,7 @@ DEPLOY_TAG = "vllm/vllm-openai:deploy"
 def image_of(server: Server, command: Command, profile: HardwareProfile, platform: Platform) -> model.Image:
     """The image of a server on some hardware: what the fleet file says most exactly, else what the recipe says.
 
-    A build is named by the hash of its inputs. HostError when something that a build needs is said nowhere.
+    A build is named by the hash of its inputs. UsageError when something that a build needs is said nowhere.
     """
     chosen = next(
         (server.image[key] for key in (profile.id, platform, "default") if key in server.image), ImageSettings()
@@ -49,7 +49,8 @@ def _build_source(server: Server, command: Command, chosen: ImageSettings) -> mo
     merged["args"] = {**((recipe and recipe.args) or {}), **((own and own.args) or {})}
     missing = [key for key in ("git", "ref", "dockerfile", "target") if key not in merged]
     if missing:
-        raise HostError(f"server {server.name}: the image's build lacks {', '.join(missing)}")
+        hint = "say it in image.build: neither it nor the recipe has a value here"
+        raise UsageError(f"server {server.name}: the image's build lacks {', '.join(missing)}", hint=hint)
     return model.BuildSource(**merged)
 
 

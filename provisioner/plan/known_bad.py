@@ -12,7 +12,7 @@ from typing import Literal
 
 from ruamel.yaml import YAML
 
-from provisioner.errors import HostError
+from provisioner.errors import UsageError
 from provisioner.fleet.base import Frozen
 from provisioner.fleet.suggest import did_you_mean
 
@@ -63,12 +63,12 @@ def entries() -> tuple[Entry, ...]:
 
 
 def matching(situation: Situation, allowed: Iterable[str] = (), among: Iterable[Entry] | None = None) -> list[Entry]:
-    """The entries that apply, without those that are allowed. HostError for an id that does not exist."""
+    """The entries that apply, without those that are allowed. UsageError for an id that does not exist."""
     known = entries() if among is None else tuple(among)
     ids = [*(entry.id for entry in known), *OTHER_IDS]
     for name in allowed:
         if name not in ids:
-            raise HostError(f'allow_known_bad: there is no entry "{name}"', hint=did_you_mean(name, ids))
+            raise UsageError(f'allow_known_bad: there is no entry "{name}"', hint=did_you_mean(name, ids))
     return [entry for entry in known if entry.id not in set(allowed) and _applies(entry, situation)]
 
 

@@ -192,8 +192,8 @@ def _validate(
     worst = next((verdict for verdict in verdicts if not verdict.passed), None)
     if worst is None:
         return replace(outcome, verdicts=verdicts)
-    reasons = "; ".join(reason for verdict in verdicts for reason in verdict.reasons)
-    message = "\n".join(filter(None, [reasons, worst.log]))
+    reasons = [reason for verdict in verdicts for reason in verdict.reasons]
+    message = "\n".join(filter(None, [*reasons, worst.log]))
     return replace(outcome, verdicts=verdicts, exit_code=Exit(worst.exit_code), message=message)
 
 

@@ -88,7 +88,7 @@ class _Validation:
             if depth == "benchmark":
                 self._benchmark()
         except ProvisionError as error:
-            reason = redact(error.message, self._secrets.values())
+            reason = redact(str(error), self._secrets.values())
             interrupted = error.exit_code == Exit.INTERRUPTED
             self._event("skipped" if interrupted else "failed", "", detail=reason)
             return self._verdict((reason,), error.exit_code, log=self._log(error))

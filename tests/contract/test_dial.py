@@ -67,7 +67,7 @@ def test_new_host_key_accepted_once(server: SshServer, endpoint: Endpoint, tmp_p
 def test_changed_host_key(server: SshServer, endpoint: Endpoint, strict: str) -> None:
     key = paramiko.ECDSAKey.generate()
     endpoint.known_hosts[0].write_text(f"[127.0.0.1]:{server.port} {key.get_name()} {key.get_base64()}\n")
-    said = refusal(replace(endpoint, strict=strict))  # type: ignore[arg-type]
+    said = refusal(replace(endpoint, strict=strict))  # type: ignore[arg-type]  # a parameter of the test
     assert said.startswith(f"gpu-01: the host key of 127.0.0.1:{server.port} has changed: it presents SHA256:")
     assert "someone may be in the middle" in said
     assert server.attempts == []

@@ -18,7 +18,7 @@ options:
   unit: {description: Name of the unit., type: str, required: true}
   container: {description: Name of the container., type: str, required: true}
   image: {description: Reference of the image., type: str, required: true}
-  argv: {description: What the container must pass to its entrypoint; empty for no look., type: list, elements: str, default: []}
+  argv: {description: What the container must run; empty for no look., type: list, elements: str, default: []}
   port: {description: TCP port; 0 for no look., type: int, default: 0}
 author: provision
 """

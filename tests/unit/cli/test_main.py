@@ -42,7 +42,7 @@ def test_a_file_of_any_name_is_a_fleet_file(tmp_path: Path) -> None:
 
 
 def test_the_commands_are_these() -> None:
-    assert tuple(typer.main.get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]
+    assert tuple(typer.main.get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]  # it is a click group
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

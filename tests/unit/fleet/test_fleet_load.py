@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from provisioner.errors import InputError, Problem
 from provisioner.fleet.load import load_fleet
 from provisioner.fleet.models import Build, Fleet, Image
+from provisioner.fleet.recipes import find_recipe
 from provisioner.inventory.read import read_inventory
 
 ROOT = Path(__file__).parents[3]
@@ -95,6 +96,29 @@ def test_paths_start_at_the_files_folder(tmp_path: Path, monkeypatch: pytest.Mon
     assert [server.api_key for server in fleet.servers] == ["file:/etc/api", f"vault:{tmp_path}/secrets.yml#keys.b"]
     assert [server.api_key for server in fleet.servers_on("a")] == [server.api_key for server in fleet.servers]
     assert fleet.recipes == (tmp_path / "more",)
+
+
+RECIPE = "meta: {slug: mine}\nmodel: {model_id: org/mine}\nvariants: {default: {precision: bf16}}\n"
+
+
+def test_recipes_beside_the_file_are_found(tmp_path: Path) -> None:
+    """They come before the folders that the file names, and after the built-in ones."""
+    for folder, model in (("recipes", "org/mine"), ("more", "org/other")):
+        (tmp_path / folder / "org").mkdir(parents=True)
+        (tmp_path / folder / "org" / "mine.yaml").write_text(RECIPE.replace("org/mine", model))
+    (tmp_path / "recipes" / "org" / "nemotron.yaml").write_text(RECIPE.replace("slug: mine", "slug: nemotron-3-nano"))
+    fleet = load(tmp_path, "recipes: [more, recipes]\nhosts: [a]\nservers:\n  x: {recipe: mine}\n")
+    assert fleet.recipes == (tmp_path / "recipes", tmp_path / "more")
+    assert find_recipe("mine", fleet.recipes).model.model_id == "org/mine"
+    assert find_recipe("nemotron-3-nano", fleet.recipes).model.model_id != "org/mine"
+    assert load(tmp_path, "hosts: [a]\nservers:\n  x: {recipe: mine}\n").recipes == (tmp_path / "recipes",)
+
+
+def test_defaults_accept_known_bad_combinations(tmp_path: Path) -> None:
+    text = "hosts: [a]\ndefaults: {allow_known_bad: [fit]}\nservers:\n  x: {recipe: nemotron-3-nano, gpus: [0]}\n"
+    text += "  y: {recipe: nemotron-3-nano, gpus: [1], port: 8001, allow_known_bad: []}\n"
+    fleet = load(tmp_path, text)
+    assert [one.allow_known_bad for one in fleet.servers_on("a")] == [("fit",), ()]
 
 
 def test_a_home_that_is_not_there_is_a_path_like_others(tmp_path: Path) -> None:

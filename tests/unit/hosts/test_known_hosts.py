@@ -78,7 +78,7 @@ def test_unknown_key_is_refused() -> None:
 def test_changed_key_is_always_refused(tmp_path: Path, strict: str) -> None:
     file = tmp_path / "known_hosts"
     file.write_text(f"10.0.0.1 ssh-ed25519 {OTHER_CODED}\n")
-    endpoint = replace(ENDPOINT, known_hosts=(file,), strict=strict)  # type: ignore[arg-type]
+    endpoint = replace(ENDPOINT, known_hosts=(file,), strict=strict)  # type: ignore[arg-type]  # a parameter of the test
     with pytest.raises(UnreachableError) as caught:
         check(endpoint, known_keys(endpoint), "ssh-ed25519", KEY)
     assert str(caught.value) == (

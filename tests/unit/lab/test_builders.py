@@ -111,7 +111,8 @@ def test_registry_configuration_is_yaml() -> None:
 
 @pytest.mark.parametrize(("engines", "tag"), [({"vllm", "sim"}, "v0.32.0"), ({"sim"}, "v0.12.0")])
 def test_fleet_file_names_the_engines_true_version(engines: set[str], tag: str) -> None:
-    fleet = YAML(typ="safe").load(fleet_text(["lab-h200-1"], "172.30.77.1", frozenset(engines)))  # type: ignore[arg-type]
+    written = fleet_text(["lab-h200-1"], "172.30.77.1", frozenset(engines))  # type: ignore[arg-type]  # a parameter
+    fleet = YAML(typ="safe").load(written)
     assert fleet["hosts"] == {"lab-h200-1": {}}
     assert fleet["servers"]["nemotron"]["image"]["linux/amd64"] == f"vllm/vllm-openai:{tag}"
     assert fleet["docker"]["registry_mirrors"] == ["http://172.30.77.1:5000"]

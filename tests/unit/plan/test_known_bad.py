@@ -8,7 +8,7 @@ from typing import Any
 import builders
 import pytest
 
-from provisioner.errors import HostError
+from provisioner.errors import UsageError
 from provisioner.plan import known_bad
 from provisioner.plan.cuda import cuda_of
 from provisioner.plan.facts import Facts
@@ -85,7 +85,7 @@ def test_a_range_that_is_none() -> None:
 
 
 def test_accepting_what_does_not_exist() -> None:
-    with pytest.raises(HostError) as caught:
+    with pytest.raises(UsageError) as caught:
         matching(situation(), ["gb10-toolkit"])
     assert str(caught.value) == (
         'allow_known_bad: there is no entry "gb10-toolkit"\n  hint: did you mean "gb10-toolkit-1.19.1"?'

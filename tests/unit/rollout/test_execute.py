@@ -187,7 +187,7 @@ def test_a_gate_that_fails(monkeypatch: pytest.MonkeyPatch, hands: Callable[...,
     world, does = World({"a": facts("a")}), hands(A)
     does.verdicts["a"] = {"passed": False, "exit_code": 3, "reasons": ("1 request failed", "no tokens")}
     outcome = does.run(world.survey(monkeypatch, A), world.connections(), RUN)["a"]
-    assert (outcome.exit_code, outcome.message) == (Exit.GATE_FAILED, "1 request failed; no tokens")
+    assert (outcome.exit_code, outcome.message) == (Exit.GATE_FAILED, "1 request failed\nno tokens")
     assert len(outcome.verdicts) == 1
 
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from builders import converged, facts, fleet, plan, recipes, server, spark
 from worlds import World, answer, proven
 
 from provisioner.errors import Exit, HostError, UnreachableError, UsageError
-from provisioner.fleet.models import Fleet
+from provisioner.fleet.models import Build, Fleet, Image
 from provisioner.history.events import Event
 from provisioner.hosts.fake import ConnectionDies, FakeTransport
 from provisioner.plan.facts import Facts, Port
@@ -18,7 +19,8 @@ DOWN = UnreachableError("down: connection refused")
 
 
 def looked_at(monkeypatch: pytest.MonkeyPatch, of: Fleet | None = None, **hosts: Facts | Exception) -> Survey:
-    return World(hosts).survey(monkeypatch, of or fleet(hosts=tuple(hosts)))  # type: ignore[arg-type]
+    world = World(hosts)  # type: ignore[arg-type]  # tests give errors of the right kind
+    return world.survey(monkeypatch, of or fleet(hosts=tuple(hosts)))
 
 
 def test_hosts_are_in_the_fleets_order_whatever_answers_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,6 +68,27 @@ def test_a_variant_that_the_recipe_lacks_is_bad_input(monkeypatch: pytest.Monkey
     assert host.problems == (
         'recipe nemotron-3-nano-30b-a3b has no variant "int4"\n  hint: known: default, fp8, nvfp4',
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (
+            {"image": {"default": Image(build=Build(ref="v0.12.0"))}},
+            "server nemotron: the image's build lacks git, dockerfile, target\n"
+            "  hint: say it in image.build: neither it nor the recipe has a value here",
+        ),
+        (
+            {"allow_known_bad": ("fti",)},
+            'allow_known_bad: there is no entry "fti"\n  hint: did you mean "fit"?',
+        ),
+    ],
+)
+def test_what_only_the_hosts_hardware_can_tell_is_bad_input_too(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], problem: str
+) -> None:
+    (host,) = looked_at(monkeypatch, fleet(server(**settings), hosts=("a",)), a=facts("a")).hosts
+    assert (host.exit_code, host.problems) == (Exit.BAD_INPUT, (problem,))
 
 
 def test_events_for_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:

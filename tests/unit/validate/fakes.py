@@ -141,8 +141,9 @@ class FakeHost:
                 if isinstance(result, BaseException):
                     raise result
                 result = Result(0, result, "") if isinstance(result, str) else result
-                for line in result.stdout.splitlines() if on_line else ():
-                    on_line(line)  # type: ignore[misc]
+                for line in result.stdout.splitlines():
+                    if on_line:
+                        on_line(line)
                 return result
         raise AssertionError(f"unexpected command: {command}")
 

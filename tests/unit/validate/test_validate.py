@@ -129,6 +129,13 @@ def test_a_lost_connection_is_unreachable(tmp_path: Path) -> None:
     assert (verdict.reasons, verdict.exit_code) == (("gpu-01: gone",), 4)
 
 
+def test_the_hint_of_an_error_is_told(tmp_path: Path) -> None:
+    lost = UnreachableError("gpu-01: gone", hint="is it on?")
+    verdict, events = validate(FakeHost({**HOST, "systemctl show": lost}), tmp_path)
+    assert verdict.reasons == ("gpu-01: gone\n  hint: is it on?",)
+    assert "gpu-01: gone\n  hint: is it on?" in {event.detail for event in events}
+
+
 def test_secrets_are_in_no_event_and_no_verdict(tmp_path: Path) -> None:
     key = "sk-planted-key"
 
@@ -160,8 +167,9 @@ def test_an_interrupted_run_leaves_the_host_where_it_stood(tmp_path: Path) -> No
         results_dir=tmp_path,
         interrupted=lambda: True,
     )
-    assert (verdict.reasons, verdict.exit_code) == (("interrupted",), 130)
-    assert outcomes(events)["gpu-01"] == HostOutcome(state="stopped", phase="health", task="", detail="interrupted")
+    why = "interrupted\n  hint: running the command again goes on where this stopped"
+    assert (verdict.reasons, verdict.exit_code) == ((why,), 130)
+    assert outcomes(events)["gpu-01"] == HostOutcome(state="stopped", phase="health", task="", detail=why)
 
 
 @pytest.mark.parametrize(
