@@ -113,13 +113,12 @@ def _write_facts(folder: Path) -> None:
 def _child(folder: Path) -> int:
     """What `provision render --facts` does, but for writing the files."""
     began = time.perf_counter()
-    from provisioner.apply.inventory import dump
+    from provisioner.apply.inventory import host_variables
     from provisioner.fleet.load import load_fleet
     from provisioner.fleet.recipes import find_recipe
     from provisioner.history.facts import read_facts
     from provisioner.plan.hostfiles import host_files
     from provisioner.plan.resolve import plan_host
-    from provisioner.plan.variables import role_variables
 
     parts, mark = {"import": time.perf_counter() - began}, time.perf_counter()
 
@@ -135,7 +134,7 @@ def _child(folder: Path) -> int:
     plans = [plan_host(fleet, host, facts[host.name], recipes) for host in fleet.hosts]
     done("resolve")
     size = sum(len(file.content) for plan in plans for file in host_files(plan, facts[plan.host]))
-    size += sum(len(dump(role_variables(plan))) for plan in plans)
+    size += sum(len(text) for _, text in host_variables(plans))
     done("render")
     if size < len(plans) * 1000:
         raise SystemExit("too little was rendered")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,21 @@ def write_inventory(folder: Path, fleet: Fleet, plans: Sequence[HostPlan]) -> Pa
     (folder / "group_vars").mkdir(exist_ok=True)
     hosts = {plan.host: connection(fleet, fleet.host(plan.host)) for plan in plans}
     (folder / "hosts.yml").write_text(dump({"all": {"hosts": hosts}}), encoding="utf-8")
-    for plan in plans:
-        (folder / "host_vars" / f"{plan.host}.yml").write_text(dump(role_variables(plan)), encoding="utf-8")
+    for host, text in host_variables(plans):
+        (folder / "host_vars" / f"{host}.yml").write_text(text, encoding="utf-8")
     (folder / "group_vars" / "all.yml").write_text(dump(secret_lookups(secret_references(plans))), encoding="utf-8")
     return folder
+
+
+def host_variables(plans: Iterable[HostPlan]) -> Iterator[tuple[str, str]]:
+    """Every host's file of variables. Hosts alike have the very same text, which is made once for all of them."""
+    made: dict[str, str] = {}
+    for plan in plans:
+        variables = role_variables(plan)
+        key = repr(variables)
+        if key not in made:
+            made[key] = dump(variables)
+        yield plan.host, made[key]
 
 
 def connection(fleet: Fleet, host: Host) -> dict[str, Any]:

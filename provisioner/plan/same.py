@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_PLAIN = (str, int, type(None))
+_PLAIN = (str, int, float, type(None))
 
 
 class _Same:

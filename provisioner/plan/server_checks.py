@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from provisioner.errors import HostError, UsageError
 from provisioner.fleet.models import Server
@@ -14,6 +15,7 @@ from provisioner.plan.facts import Facts
 from provisioner.plan.fit import GB, Request, estimate
 from provisioner.plan.gates import check_arguments
 from provisioner.plan.known_bad import Situation, matching, told
+from provisioner.plan.same import kept
 from provisioner.plan.versions import default_of
 
 _UTILIZATION = "--gpu-memory-utilization"
@@ -35,20 +37,47 @@ def check_server(
     Raises UsageError for arguments that the vLLM version would refuse, HostError for a model that does not fit, with
     all reasons at once. Known-bad combinations that are errors are preflight's to tell.
     """
-    found = check_arguments("serve", argv, version) + check_arguments("bench serve", bench_argv[2:], version)
-    fit = estimate(fit_request(recipe, command, profile, facts, version, argv))
-    allowed = "fit" in server.allow_known_bad
-    errors = [*found.errors, *([fit.error] if fit.error and not allowed else [])]
-    if errors:
-        text = "\n".join(f"{facts.host}: server {server.name}: {error}" for error in errors)
-        raise UsageError(text) if found.errors else HostError(text)
+    checks = _checks(server, recipe, command, version, argv, bench_argv, gpu_gb(profile, facts))
+    if checks.errors:
+        text = "\n".join(f"{facts.host}: server {server.name}: {error}" for error in checks.errors)
+        raise UsageError(text) if checks.wrong else HostError(text)
     bad = matching(situation(profile.id, facts, version, argv), server.allow_known_bad)
-    tight = fit.error or fit.warning
     return (
-        *found.warnings,
-        *untuned(recipe, command, argv),
+        *checks.warnings,
         *(told(entry) for entry in bad if entry.severity == "warning"),
-        *([tight] if tight else []),
+        *checks.tight,
+    )
+
+
+@dataclass(frozen=True)
+class _Checks:
+    errors: tuple[str, ...]
+    wrong: bool
+    """arguments are among the errors: it is the fleet file that is to be changed"""
+    warnings: tuple[str, ...]
+    tight: tuple[str, ...]
+
+
+@kept(1024)
+def _checks(
+    server: Server,
+    recipe: Recipe,
+    command: Command,
+    version: str | None,
+    argv: tuple[str, ...],
+    bench_argv: tuple[str, ...],
+    gpu: float,
+) -> _Checks:
+    """What is the same on every host of a kind. `gpu`: memory of one GPU, GB."""
+    found = check_arguments("serve", argv, version) + check_arguments("bench serve", bench_argv[2:], version)
+    fit = estimate(fit_request(recipe, command, gpu, version, argv))
+    too_big = (fit.error,) if fit.error and "fit" not in server.allow_known_bad else ()
+    tight = fit.error or fit.warning
+    return _Checks(
+        errors=(*found.errors, *too_big),
+        wrong=bool(found.errors),
+        warnings=(*found.warnings, *untuned(recipe, command, argv)),
+        tight=(tight,) if tight else (),
     )
 
 
@@ -72,19 +101,18 @@ def utilization(argv: tuple[str, ...], version: str | None) -> float:
 def fit_request(
     recipe: Recipe,
     command: Command,
-    profile: HardwareProfile,
-    facts: Facts,
+    gpu: float,
     version: str | None,
     argv: tuple[str, ...],
 ) -> Request:
-    """What the estimate of the memory is made from."""
+    """What the estimate of the memory is made from. `gpu`: memory of one GPU, GB."""
     size = _number(flags.value_of(argv, "--tensor-parallel-size")) or command.parallel_size
     dtype = flags.value_of(argv, "--mamba-ssm-cache-dtype")
     return Request(
         variant=command.variant,
         needed_gb=command.needed_gb,
         memory=recipe.provision.memory,
-        gpu_gb=gpu_gb(profile, facts),
+        gpu_gb=gpu,
         gpus=int(size),
         utilization=utilization(argv, version),
         max_model_len=_length(flags.value_of(argv, "--max-model-len")),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from provisioner.plan import model
+from provisioner.plan.same import kept
 from provisioner.plan.systemd import exec_line, text
 
 STOP_TIMEOUT_S = 30
@@ -16,6 +17,9 @@ class Expression(str):
     """A Jinja2 expression that Ansible shall evaluate. Every other string is data and is written as such."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Expression({super().__repr__()})"  # no text of the same words looks alike
 
 
 def secret(reference: str) -> Expression:
@@ -93,6 +97,7 @@ def _image(image: model.Image) -> dict[str, Any]:
     }
 
 
+@kept(1024)
 def _server(server: model.Server) -> dict[str, Any]:
     return server_element(
         name=server.name,
