@@ -74,6 +74,19 @@ def without_gpus(name: str) -> Iterator[None]:
 
 
 @contextmanager
+def driver(name: str, version: str) -> Iterator[None]:
+    """nvidia-smi tells another version of the driver."""
+    program = 'NR == 1 { while ($++i != "driver_version"); } NR > 1 { $i = version } { print }'
+    table = on_host(name, ["awk", "-F", ", ", "-v", "OFS=, ", "-v", f"version={version}", program, _GPUS])
+    on_host(name, ["cp", "-p", _GPUS, f"{_GPUS}.before"])
+    on_host(name, ["sh", "-c", f'printf "%s" "$1" > {_GPUS}', "sh", table])
+    try:
+        yield
+    finally:
+        on_host(name, ["mv", f"{_GPUS}.before", _GPUS])
+
+
+@contextmanager
 def port_taken(name: str, port: int) -> Iterator[None]:
     """Some other program listens on the port, on every address."""
     unit = f"lab-port-{port}"

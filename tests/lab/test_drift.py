@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
-from support import BIN, DEPLOY_TAG, ROOT, SIM_IMAGE, Done, Lab, container, health, run, shell, wait_for
+from support import BIN, DEPLOY_TAG, ROOT, SIM_IMAGE, Done, Lab, container, fingerprint, health, run, shell, wait_for
+
+from provisioner.lab import faults
+from provisioner.lab.hardware import model
 
 UNIT = "/etc/systemd/system/vllm-sim.service"
+PROOF = "/var/lib/vllm/proofs/sim.json"
+DRIVER = model("h100").driver
 
 
 @pytest.fixture
@@ -27,8 +33,11 @@ def test_drift_is_named_and_repaired(lab: Lab, served: str, fleet: Path) -> None
         shell(served, "systemctl restart vllm-sim")
         # before it serves, the first process of a container does not heed SIGTERM: the next stop would take its time
         wait_for(lambda: health(served), 60, f"/health on {served} after its restart")
-    shell(served, f"docker image rm {DEPLOY_TAG}")
-    _names(lab.run("plan", fleet), DEPLOY_TAG)
+    with faults.driver(served, "590.44.01"):
+        _names(lab.run("plan", fleet), f"sim: validate again: it was proven with driver {DRIVER}, now it is 590.44.01")
+    shell(served, f"docker tag {SIM_IMAGE} kept:1 && docker image rm {SIM_IMAGE} {DEPLOY_TAG}")
+    _names(lab.run("plan", fleet), f"{SIM_IMAGE}: not there; will be pulled")
+    shell(served, f"docker tag kept:1 {SIM_IMAGE} && docker image rm kept:1")
     shell(served, f"echo '# DRIFT' >> {UNIT}")
     _names(lab.run("plan", fleet, "--diff"), DEPLOY_TAG, UNIT, "-# DRIFT")
     shell(served, "systemctl stop vllm-sim && systemctl disable vllm-sim")
@@ -43,42 +52,50 @@ def test_drift_is_named_and_repaired(lab: Lab, served: str, fleet: Path) -> None
     assert len(set(tagged)) == 1, tagged
 
 
-def test_a_container_of_somebody_else_in_our_place_is_replaced(lab: Lab, served: str, fleet: Path) -> None:
-    """The unit is as planned and active; what runs under its name is not what it says."""
-    shell(served, f"docker tag {SIM_IMAGE} kept:1 && docker image rm {SIM_IMAGE}")
-    _names(lab.run("plan", fleet), SIM_IMAGE)
-    shell(served, f"docker tag kept:1 {SIM_IMAGE} && docker image rm kept:1")
+def test_a_container_with_other_arguments_is_replaced(lab: Lab, served: str, fleet: Path) -> None:
+    """The unit is as planned and active; what runs is what it said in between."""
+    shell(
+        served,
+        f"cp {UNIT} /root/kept && sed -i 's/--max-num-seqs 8/--max-num-seqs 4/' {UNIT} && "
+        f"systemctl daemon-reload && systemctl restart vllm-sim && cp /root/kept {UNIT} && rm /root/kept",
+    )
+    said = ("its container runs other arguments", "its file changed since systemd read it")
+    _names(lab.run("plan", fleet, "--diff"), *said, "-4", "+8")
+    checked = lab.run(fleet, "--check")
+    _names(checked, *said, f"{served}  ~ vllm_server: Enable and start vllm-sim.service")
+    repaired = lab.run(fleet, "--yes")
+    assert repaired.rc == 0, str(repaired)
+    argv = json.loads(shell(served, "docker inspect vllm-sim"))[0]["Args"]
+    assert argv[argv.index("--max-num-seqs") + 1] == "8"
 
 
 def test_ansible_alone_finds_nothing_to_do(lab: Lab, served: str, fleet: Path) -> None:
-    """The rendered inventory serves without this program: no change, with and without --check."""
+    """The rendered inventory serves without this program."""
     inventory = lab.folder / "rendered" / "inventory"
     rendered = lab.run("render", fleet, "-o", inventory.parent)
     assert rendered.rc == 0, str(rendered)
     assert f"file:{lab.fleet.parent / 'hf_token'}" in (inventory / "group_vars" / "all.yml").read_text()
     before = container(served)
     playbook = [str(BIN / "ansible-playbook"), "-i", str(inventory), str(ROOT / "playbooks" / "site.yml")]
-    for words in (["--check", "--diff"], []):
-        done = run([*playbook, *words], env=lab.environment(), timeout=300)
-        assert done.rc == 0, str(done)
-        (changed,) = re.findall(rf"{served}\s+: ok=\d+\s+changed=(\d+)", done.stdout)
-        assert changed == "0", done.stdout
-    assert container(served) == before
-    assert lab.run("plan", fleet).rc == 0
-
-
-def test_ansible_alone_says_what_it_would_change(lab: Lab, served: str, fleet: Path) -> None:
-    changed = lab.write_fleet("render-changed", [served], env={"MORE": "1"})
-    inventory = lab.folder / "rendered-changed" / "inventory"
-    assert lab.run("render", changed, "-o", inventory.parent).rc == 0
-    before = container(served)
-    playbook = [str(BIN / "ansible-playbook"), "-i", str(inventory), str(ROOT / "playbooks" / "site.yml")]
-    done = run([*playbook, "--check", "--diff"], env=lab.environment(), timeout=300)
+    done = run(playbook, env=lab.environment(), timeout=300)
     assert done.rc == 0, str(done)
-    assert "MORE=1" in done.stdout
-    assert not re.search(rf"{served}\s+: ok=\d+\s+changed=0", done.stdout), done.stdout
+    (changed,) = re.findall(rf"{served}\s+: ok=\d+\s+changed=(\d+)", done.stdout)
+    assert changed == "0", done.stdout
     assert container(served) == before
     assert lab.run("plan", fleet).rc == 0
+
+
+def test_check_says_what_ansible_would_change(lab: Lab, served: str, fleet: Path) -> None:
+    changed = lab.write_fleet("check", [served], env={"MORE": "1"})
+    before, proof = fingerprint(served), shell(served, f"cat {PROOF}")
+    done = lab.run(changed, "--check", "--diff")
+    _names(done, f"{UNIT}: differs", "Ansible in check mode:", "~ vllm_server: Write the units", "MORE=1")
+    assert fingerprint(served) == before
+    assert shell(served, f"cat {PROOF}") == proof
+    assert lab.runs("check") == []
+    nothing = lab.run(fleet, "--check")
+    assert nothing.rc == 0, str(nothing)
+    assert "nothing for Ansible to do" in nothing.stdout
 
 
 def _names(done: Done, *words: str) -> None:

@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from support import FP8, Lab, chat, container, shell, show, wait_for
+from support import FP8, Lab, chat, container, fingerprint, shell, show, wait_for
 
 from provisioner.lab import faults
 
@@ -20,6 +20,19 @@ NAME = "interrupted"
 @pytest.fixture(scope="module")
 def fleet(lab: Lab, free_host: str) -> Path:
     return lab.write_fleet(NAME, [free_host])
+
+
+def test_check_on_an_empty_host_says_what_would_be_done(lab: Lab, free_host: str, fleet: Path) -> None:
+    """Ansible's check mode on a host with nothing on it; nothing is there afterwards."""
+    before = fingerprint(free_host)
+    key = lab.folder / "check_key"
+    key.write_text("k\n")
+    done = lab.run(lab.write_fleet("check-empty", [free_host], api_key=f"file:{key}"), "--check", "--diff")
+    assert done.rc == 5, str(done)
+    for words in ("docker: Docker is not installed", "Ansible in check mode:", "docker_engine: Say what would be"):
+        assert words in done.stdout, str(done)
+    assert fingerprint(free_host) == before
+    assert lab.runs("check-empty") == []
 
 
 def test_ctrl_c_while_docker_is_installed(lab: Lab, free_host: str, fleet: Path) -> None:

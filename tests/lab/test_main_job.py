@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,15 +107,25 @@ def test_the_run_directory_is_private_and_whole(lab: Lab, first: Done) -> None:
         assert (folder / "plans" / f"{host}.json").is_file()
 
 
-def test_units_are_byte_for_byte_as_planned(lab: Lab, report: dict[str, Any]) -> None:
-    """What Python planned is what Ansible wrote."""
+def test_every_file_is_byte_for_byte_as_rendered(lab: Lab, report: dict[str, Any], tmp_path: Path) -> None:
+    """What Python renders is what Ansible wrote. From facts of hosts without files, so that nothing there is copied."""
+    fleet, recorded = main_fleet(lab), tmp_path / "facts.json"
+    facts = json.loads(lab.run("probe", fleet, "--json").stdout)
+    recorded.write_text(json.dumps({host: {**seen, "files": []} for host, seen in facts.items()}))
+    rendered = lab.run("render", fleet, "--facts", recorded, "-o", tmp_path / "out")
+    assert rendered.rc == 0, str(rendered)
     for host in HOSTS:
-        for server in read_json(lab.latest_run("lab") / "plans" / f"{host}.json")["servers"]:
-            unit = server["unit_file"]
-            assert shell(host, f"cat {unit['path']}") == unit["content"]
-            assert shell(host, f"stat -c '%a %U' {unit['path']}").strip() == f"{unit['mode'].lstrip('0')} root"
-            state = shell(host, f"systemctl is-active {server['unit']}; systemctl is-enabled {server['unit']}")
-            assert state.split() == ["active", "enabled"]
+        root = tmp_path / "out" / "files" / host
+        files = {f"/{path.relative_to(root)}": path for path in root.rglob("*") if path.is_file()}
+        assert set(files) == {"/etc/docker/daemon.json", "/etc/systemd/system/vllm-nemotron.service"}
+        told = shell(
+            host, f"for file in {' '.join(files)}; do stat -c '%a %U' $file; base64 --wrap=0 $file; echo; done"
+        )
+        modes, texts = told.splitlines()[::2], told.splitlines()[1::2]
+        assert [base64.b64decode(text) for text in texts] == [path.read_bytes() for path in files.values()]
+        assert modes == ["644 root"] * len(files)
+        state = shell(host, "systemctl is-active vllm-nemotron; systemctl is-enabled vllm-nemotron")
+        assert state.split() == ["active", "enabled"]
 
 
 def test_what_runs_is_what_is_tagged_deploy(report: dict[str, Any]) -> None:

@@ -80,7 +80,9 @@ def test_the_run_used_them(planted: Planted, served: str) -> None:
     assert "API key" in (planted.done.text + _report(planted))
 
 
-def test_a_second_run_and_all_other_commands_keep_quiet(lab: Lab, planted: Planted, tmp_path: Path) -> None:
+def test_a_second_run_and_all_other_commands_keep_quiet(
+    lab: Lab, planted: Planted, served: str, tmp_path: Path
+) -> None:
     env = _environment(planted)
     for words, code in (
         ((planted.fleet, "--yes"), 0),
@@ -93,6 +95,10 @@ def test_a_second_run_and_all_other_commands_keep_quiet(lab: Lab, planted: Plant
         assert done.rc == code, str(done)
         _clean(planted, done.text, " ".join(map(str, words)))
     assert _files_with(planted, tmp_path) == []
+    stand_in = (tmp_path / f"rendered/files/{served}{KEY_FILE}").read_text()
+    reference = f"<file:{lab.folder / 'references' / 'api_key'}>"
+    as_it_stands = "".join(stand_in.splitlines(True)[1:]).replace(reference, planted.key)
+    assert as_it_stands == shell(served, f"cat {KEY_FILE}"), "byte for byte, with the value in it"
 
 
 def test_nothing_was_said(planted: Planted) -> None:
