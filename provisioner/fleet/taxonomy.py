@@ -58,6 +58,7 @@ def builtin() -> Taxonomy:
     return _builtin()
 
 
+@cache
 def match_hardware(gpu_name: str, gpu_count: int | None = None) -> HardwareProfile | None:
     """The profile of a GPU by the name that nvidia-smi prints; None for one that is not known.
 
