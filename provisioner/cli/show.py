@@ -10,6 +10,7 @@ from pathlib import Path
 from provisioner.errors import Exit
 from provisioner.history import report
 from provisioner.history.verdict import ServerVerdict
+from provisioner.plan.lock import entries, lock_file, short
 from provisioner.plan.model import Change
 from provisioner.rollout.execute import HostOutcome
 from provisioner.rollout.survey import HostSurvey, Survey
@@ -37,10 +38,17 @@ def nothing_changed(seen: Survey) -> str:
 
 def plan(seen: Survey, *, diff: bool) -> str:
     """What would change on every fit host and why."""
-    lines = [""]
+    lines = ["", *_locked(seen)]
     for host in seen.fit:
         lines += _host_plan(host, diff)
     return "\n".join([*lines, "", _summary(seen)])
+
+
+def _locked(seen: Survey) -> list[str]:
+    if seen.lock is None:
+        return []
+    told = [f"    {entry}: {short(to)}" for entry, to in entries(seen.lock).items()]
+    return [f"locked by {lock_file(seen.fleet.path)}:", *told]
 
 
 def _host_plan(host: HostSurvey, diff: bool) -> list[str]:
@@ -91,7 +99,8 @@ def plan_json(seen: Survey) -> str:
         }
         for host in seen.hosts
     }
-    return json.dumps({"fleet": seen.fleet.name, "hosts": hosts}, indent=1)
+    lock = seen.lock.model_dump() if seen.lock else None
+    return json.dumps({"fleet": seen.fleet.name, "lock": lock, "hosts": hosts}, indent=1)
 
 
 def facts(seen: Survey) -> str:
