@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 
 from provisioner.errors import UpstreamError, UpstreamUnreachableError
 
 TIMEOUT_S = 60
+_TRY = "does `git ls-remote` of it work on this machine?"
 _UNREACHABLE = re.compile(
     r"could not resolve host|connection (refused|timed out|reset)|unable to connect|no route to host|failed to connect",
     re.IGNORECASE,
@@ -22,9 +24,9 @@ def commit_of(git: str, ref: str) -> str:
     """
     names = [ref] if ref.startswith("refs/") else [f"refs/heads/{ref}", f"refs/tags/{ref}"]
     # An annotated tag is an object of its own: the commit behind it is listed with ^{}.
-    asked = [word for name in names for word in (name, f"{name}^{{}}")]
-    found = _listed(_ls_remote(git, asked))
-    commit = next((found[name] for name in (*reversed(asked[:2]), *reversed(asked[2:])) if name in found), None)
+    wanted = [f"{name}{end}" for name in names for end in ("^{}", "")]
+    found = _listed(_ls_remote(git, wanted))
+    commit = next((found[name] for name in wanted if name in found), None)
     if commit is None:
         raise UpstreamError(
             f"{git} has no branch or tag {ref}", hint="check the name; a commit must be written in full, 40 digits"
@@ -37,27 +39,31 @@ def _ls_remote(git: str, names: list[str]) -> str:
     env = {**os.environ, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
     env.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["git", "ls-remote", "--", git, *names],
             env=env,
-            capture_output=True,
             text=True,
             errors="replace",
             stdin=subprocess.DEVNULL,
-            timeout=TIMEOUT_S,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
     except FileNotFoundError as error:
         raise UpstreamError("git is not on this machine, which asks for commits with it", hint="install git") from error
-    except subprocess.TimeoutExpired as error:
-        raise UpstreamUnreachableError(
-            f"{git} did not answer within {TIMEOUT_S} s", hint="does `git ls-remote` of it work on this machine?"
-        ) from error
-    if done.returncode != 0:
-        words = " ".join(done.stderr.split())[-300:]
+    with process:
+        try:
+            out, err = process.communicate(timeout=TIMEOUT_S)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)  # its helpers too: they hold the pipes
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise UpstreamUnreachableError(f"{git} did not answer within {TIMEOUT_S} s", hint=_TRY) from error
+    if process.returncode != 0:
+        words = " ".join(err.split())[-300:]
         kind = UpstreamUnreachableError if _UNREACHABLE.search(words) else UpstreamError
-        raise kind(f"{git} cannot be asked: {words}", hint="does `git ls-remote` of it work on this machine?")
-    return done.stdout
+        raise kind(f"{git} cannot be asked: {words}", hint=_TRY)
+    return out
 
 
 def _listed(text: str) -> dict[str, str]:

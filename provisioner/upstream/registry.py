@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from dxf import DXF
@@ -77,7 +78,7 @@ class Registries:
 
     def _insecure(self, host: str) -> bool:
         names = {one.rstrip("/").rpartition("//")[2] for one in self.insecure}
-        name = host.rpartition(":")[0] if host.count(":") == 1 else host
+        name = urlsplit(f"//{host}").hostname or host
         if host in names or name == "localhost":
             return True
         try:
