@@ -30,7 +30,7 @@ def relock(seen: Survey, recipes: Mapping[str, Recipe], environment: Mapping[str
 def previous(fleet: Path, *, some: bool) -> Lock:
     """What is locked now, for a lock that is written anew: a broken file matters where some of it stays."""
     try:
-        return read_file(lock_file(fleet)) or UNLOCKED
+        return read_file(fleet) or UNLOCKED
     except InputError:
         if some:
             raise

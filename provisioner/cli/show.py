@@ -60,7 +60,7 @@ def _host_plan(host: HostSurvey, diff: bool) -> list[str]:
         lines.append(f"      vllm serve {' '.join(server.argv)}")
     lines += [f"  ! {warning}" for warning in host.plan.warnings]
     for change in host.changes.changes:
-        lines.append(f"  ~ {change.role}: {change.subject}: {change.reason}")
+        lines.append(f"  ~ {change.role}: {short(change.subject)}: {change.reason}")
         lines += _diff(change) if diff else []
     if not host.changes:
         lines += [f"  ? {name}: runs as planned but is not validated yet" for name in host.unproven]

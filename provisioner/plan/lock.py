@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field
 from ruamel.yaml import YAML
@@ -17,7 +18,7 @@ from ruamel.yaml import YAML
 from provisioner.errors import HostError, InputError, Problem
 from provisioner.fleet.base import Frozen, Platform
 from provisioner.fleet.explain import given_as, validated
-from provisioner.fleet.positions import Document, read_document
+from provisioner.fleet.positions import read_document
 
 T = TypeVar("T")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -37,6 +38,15 @@ def _like(pattern: re.Pattern[str], words: str) -> AfterValidator:
 Commit = Annotated[str, _like(_COMMIT, "a whole commit (40 hex digits)")]
 Sha256 = Annotated[str, _like(_SHA256, "a SHA-256 (64 hex digits)")]
 Digest = Annotated[str, _like(_DIGEST, "a digest (sha256: and 64 hex digits)")]
+
+
+def _known(version: int) -> int:
+    if version != 1:
+        raise ValueError(f"this program knows version 1 of locks, not {version}")
+    return version
+
+
+Version = Annotated[int, Field(strict=True), AfterValidator(_known)]
 
 
 class LockedImage(Frozen):
@@ -60,7 +70,7 @@ class LockedPlugin(Frozen):
 class Lock(Frozen):
     """A whole lock; an empty one locks nothing."""
 
-    version: Literal[1] = 1
+    version: Version = 1
     images: dict[str, LockedImage] = Field(default_factory=dict)
     """by reference, as the fleet or its recipes write it"""
     builds: dict[str, dict[str, Commit]] = Field(default_factory=dict)
@@ -106,26 +116,31 @@ def lock_file(fleet: Path) -> Path:
     return fleet.with_name(f"{fleet.stem}.lock")
 
 
-def read_lock(file: Path) -> Lock | None:
-    """The lock of a file; None where there is none. Raises InputError with every problem and its place."""
+def read_lock(fleet: Path) -> Lock | None:
+    """The lock of a fleet file; None where there is none. Raises InputError with every problem and its place."""
+    file = lock_file(fleet)
     if not file.exists():
         return None
-    document = read_document(file)
+    try:
+        document = read_document(file)
+    except InputError as error:
+        raise _told(error.problems, fleet) from error
     if document.data is None:
-        document.add((), "is empty", "remove it, or write it anew with `provision lock`")
+        document.add((), "is empty")
     elif not isinstance(document.data, Mapping):
         document.add((), f"expected a mapping (key: value), got {given_as(document.data, (), structure=True)}")
     else:
         lock = validated(Lock, document.data, (), document)
         if lock is not None and not document.problems:
             return lock
-    raise InputError(_told(document))
+    raise _told(document.problems, fleet)
 
 
 def lock_text(lock: Lock, fleet: str) -> str:
     """The file's text: the same lock gives the same bytes."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
     yaml.width = 4096
     content = {key: value for key, value in lock.model_dump().items() if value not in ({}, None)}
     stream = StringIO()
@@ -187,6 +202,7 @@ def _sorted(value: object, *, top: bool = False) -> object:
     return {key: _sorted(value[key]) for key in keys}
 
 
-def _told(document: Document) -> list[Problem]:
-    hint = "restore the file, or write it anew with `provision lock FLEET --update-lock`"
-    return [Problem(one.file, one.line, one.column, one.key, one.reason, one.hint or hint) for one in document.problems]
+def _told(problems: list[Problem], fleet: Path) -> InputError:
+    hint = f"restore the file, or write it anew with `provision lock {fleet} --update-lock`"
+    *others, last = sorted(problems)
+    return InputError([*others, replace(last, hint=last.hint or hint)])

@@ -44,7 +44,7 @@ class Needs(Frozen):
 
 def needs(plans: Iterable[model.HostPlan], recipes: Mapping[str, Recipe], lock: Lock) -> Needs:
     """What these plans, made with this lock, still name by tag or branch, and the recipes that it lacks."""
-    images: dict[str, frozenset[Platform]] = Field(default_factory=dict)
+    images: dict[str, frozenset[Platform]] = {}
     builds, models, plugins = set(), set(), set()
     for plan in plans:
         for image in plan.images:

@@ -197,15 +197,24 @@ def _decided(
         benchmark=bench,
     )
     weights = model.Weights(repo=command.model_id, revision=revision, image=image.reference)
-    return planned, image, weights, plugins, command, (*exposure(server), *_notes(server, command, image), *dropped)
+    return (
+        planned,
+        image,
+        weights,
+        plugins,
+        command,
+        (*exposure(server), *_notes(server, command, image, revision), *dropped),
+    )
 
 
-def _notes(server: Server, command: Command, image: model.Image) -> tuple[str, ...]:
+def _notes(server: Server, command: Command, image: model.Image, revision: str) -> tuple[str, ...]:
     # Who says how many GPUs a server is spread over needs no word about the recipe's own choice.
-    notes = command.notes if server.tensor_parallel_size is None else ()
+    notes = list(command.notes) if server.tensor_parallel_size is None else []
     if older(image.vllm_version, command.min_vllm_version):
-        return (*notes, f"vLLM {image.vllm_version} is older than {command.min_vllm_version}, which the recipe needs")
-    return notes
+        notes.append(f"vLLM {image.vllm_version} is older than {command.min_vllm_version}, which the recipe needs")
+    if revision != REVISION and not is_commit(revision):
+        notes.append(f"--revision {revision}: the benchmark cannot be told a branch; lock it, or name the commit")
+    return tuple(notes)
 
 
 def _gpu_count(server: Server, facts: Facts) -> int:

@@ -38,10 +38,9 @@ def read_lock(fleet: Fleet, recipes: Mapping[str, Recipe]) -> Lock | None:
 
     Raises InputError for a file that is no lock, UsageError when a recipe is not the locked one.
     """
-    file = locks.lock_file(fleet.path)
-    lock = locks.read_lock(file)
+    lock = locks.read_lock(fleet.path)
     if lock is not None:
-        check_recipes(lock, recipes, file, f"{_command(fleet)} --update-lock")
+        check_recipes(lock, recipes, locks.lock_file(fleet.path), f"{_command(fleet)} --update-lock")
     return lock
 
 
@@ -135,7 +134,8 @@ def _check_planned(seen: Survey) -> None:
     unplanned = [host for host in seen.hosts if host.plan is None]
     if not unplanned:
         return
-    lines = [f"  {host.host.name}: {problem}" for host in unplanned for problem in host.problems]
+    told = ((host.host.name, problem) for host in unplanned for problem in host.problems)
+    lines = [_indented(f"  {name}: {problem.removeprefix(f'{name}: ')}") for name, problem in told]
     error = ProvisionError(
         "\n".join(["nothing was locked, because it is not known what these hosts need:", *lines]),
         hint="mend them, or lock for the others with --hosts",
