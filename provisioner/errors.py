@@ -66,6 +66,18 @@ class UsageError(ProvisionError):
     exit_code = Exit.BAD_INPUT
 
 
+class UpstreamError(ProvisionError):
+    """A registry, model hub or git server did not say what a name stands for: it has none, or refuses to tell."""
+
+    exit_code = Exit.BAD_INPUT
+
+
+class UpstreamUnreachableError(UpstreamError):
+    """It does not answer."""
+
+    exit_code = Exit.UNREACHABLE
+
+
 class UnreachableError(ProvisionError):
     """A host cannot be reached over SSH."""
 

@@ -11,7 +11,9 @@ from provisioner.fleet.models import Fleet, Host, Server
 from provisioner.fleet.recipes import Recipe, find_recipe
 from provisioner.plan import render
 from provisioner.plan.facts import Container, Docker, Facts, File, Gpu, ImageFacts, Unit
+from provisioner.plan.lock import UNLOCKED, Lock, LockedImage, LockedPlugin
 from provisioner.plan.model import HostPlan
+from provisioner.plan.references import by_digest
 from provisioner.plan.resolve import plan_host
 
 RECIPE = "nemotron-3-nano"
@@ -63,9 +65,23 @@ def spark(host: str = "spark-01", **seen: Any) -> Facts:
     return facts(host, gpus=("NVIDIA GB10",), **{"machine": "aarch64", "os_name": "NVIDIA DGX Spark 7.2", **seen})
 
 
-def plan(the_fleet: Fleet | None = None, seen: Facts | None = None) -> HostPlan:
+def plan(the_fleet: Fleet | None = None, seen: Facts | None = None, lock: Lock = UNLOCKED) -> HostPlan:
     the_fleet, seen = the_fleet or fleet(), seen or facts()
-    return plan_host(the_fleet, the_fleet.host(seen.host), seen, recipes())
+    return plan_host(the_fleet, the_fleet.host(seen.host), seen, recipes(), lock)
+
+
+def lock(turn: str = "a") -> Lock:
+    """Everything that fleets of `recipes()` name, as it stood at some time: `turn` is a hex digit of its hashes."""
+    digest, commit = f"sha256:{turn * 64}", turn * 40
+    bf16, fp8 = (f"nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-{kind}" for kind in ("BF16", "FP8"))
+    both = {"linux/amd64": f"sha256:{turn * 63}1", "linux/arm64": f"sha256:{turn * 63}2"}
+    return Lock(
+        images={"vllm/vllm-openai:v0.12.0": LockedImage(digest=digest, platforms=both)},
+        builds={"https://github.com/vllm-project/vllm.git": {"v0.12.0": commit}},
+        models={bf16: {"main": commit}, fp8: {"main": commit}},
+        plugins={bf16: {"nano_v3_reasoning_parser.py": LockedPlugin(revision="main", commit=commit, sha256=turn * 64)}},
+        recipes={recipe.id: recipe.sha256 for recipe in recipes().values()},
+    )
 
 
 def converged(of: HostPlan, seen: Facts | None = None, secrets: Mapping[str, str] | None = None) -> Facts:
@@ -76,7 +92,8 @@ def converged(of: HostPlan, seen: Facts | None = None, secrets: Mapping[str, str
         if one.secret_file:
             text = render.secrets_text({key: (secrets or {})[ref] for key, ref in one.secret_file.entries.items()})
             files.append(file(one.secret_file.path, text, mode="0600").model_copy(update={"content": None}))
-    files += [file(f"{of.plugin_dir}/{one.file}", "plugin") for one in of.plugins]
+    plugins = [(one, file(f"{of.plugin_dir}/{one.file}", "plugin")) for one in of.plugins]
+    files += [there.model_copy(update={"sha256": one.sha256 or there.sha256}) for one, there in plugins]
     return seen.model_copy(
         update={
             "docker": Docker(version="28.5.1", client_version="28.5.1", package="docker-ce", buildx=True),
@@ -84,9 +101,14 @@ def converged(of: HostPlan, seen: Facts | None = None, secrets: Mapping[str, str
             "gpu_runtime": True,
             "files": tuple(files),
             "images": tuple(
-                ImageFacts(id=IMAGE_ID, tags=tuple(filter(None, (one.reference, one.deploy_tag)))) for one in of.images
+                ImageFacts(
+                    id=IMAGE_ID,
+                    tags=tuple(tag for tag in (one.reference, one.deploy_tag) if tag and "@" not in tag),
+                    digests=(by_digest(one.reference),) if "@" in one.reference else (),
+                )
+                for one in of.images
             ),
-            "weights": {one.repo: "c0ffee" for one in of.weights},
+            "weights": {one.repo: "c0ffee" if one.revision == "main" else one.revision for one in of.weights},
             "units": tuple(unit(one.unit) for one in of.servers),
             "containers": tuple(
                 Container(

@@ -14,6 +14,8 @@ from rich.console import Console
 from provisioner.apply.runner import Strategy
 from provisioner.cli import show
 from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
+from provisioner.cli.lock import previous, relock
+from provisioner.cli.lock import show as show_lock
 from provisioner.errors import Exit, ProvisionError, UsageError
 from provisioner.fleet.load import load_fleet
 from provisioner.fleet.models import Fleet
@@ -25,14 +27,16 @@ from provisioner.history.progress import progress
 from provisioner.history.rundir import Run, create_run
 from provisioner.hosts.ssh import connect
 from provisioner.inventory.read import read_inventory
+from provisioner.plan.lock import UNLOCKED, lock_file
 from provisioner.rollout.check import check as ask_ansible
 from provisioner.rollout.check import failures
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
+from provisioner.rollout.locking import check_survey, make_lock, moves, read_lock, write_lock
 from provisioner.rollout.recorded import recorded_survey
 from provisioner.rollout.rendered import write_rendered
 from provisioner.rollout.secrets import take_from_environment
-from provisioner.rollout.survey import Survey, survey
+from provisioner.rollout.survey import Survey, planned_again, survey
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class ApplyFlags:
     smoke: bool
     strategy: str
     diff: bool
+    update_lock: bool
     json: bool
 
 
@@ -53,7 +58,7 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
     strategy = _strategy(flags.strategy)
     fleet, recipes = _load(path, flags.hosts)
     with _connections(fleet) as connections:
-        seen = _survey(fleet, recipes, connections)
+        seen = _survey(fleet, recipes, connections, update_lock=flags.update_lock, some=bool(flags.hosts))
         if seen.unfit:
             say(show.problems(seen))
             if not (flags.keep_going and seen.fit):
@@ -69,11 +74,11 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
         return _executed(seen, connections, options, json=flags.json)
 
 
-def plan(path: Path, hosts: Sequence[str], *, json: bool, diff: bool) -> Exit:
+def plan(path: Path, hosts: Sequence[str], *, json: bool, diff: bool, update_lock: bool = False) -> Exit:
     """What would change. 0: nothing; 5: something; otherwise what stands in the way."""
     fleet, recipes = _load(path, hosts)
     with _connections(fleet) as connections:
-        seen = _survey(fleet, recipes, connections)
+        seen = _survey(fleet, recipes, connections, update_lock=update_lock, some=bool(hosts))
     out(show.plan_json(seen) if json else show.plan(seen, diff=diff))
     if seen.unfit:
         say(show.problems(seen))
@@ -105,7 +110,7 @@ def probe(path: Path, hosts: Sequence[str], *, json: bool) -> Exit:
     """Facts of every host."""
     fleet, recipes = _load(path, hosts)
     with _connections(fleet) as connections:
-        seen = _survey(fleet, recipes, connections, compare=False)
+        seen = _survey(fleet, recipes, connections, compare=False, locked=False)
     out(show.facts_json(seen) if json else show.facts(seen))
     unreached = [host for host in seen.hosts if host.facts is None]
     for host in unreached:
@@ -139,7 +144,8 @@ def render(path: Path, hosts: Sequence[str], output: Path, facts: Path | None) -
     """The inventory that a run would use, and every file as it will stand. With `facts`, no host is reached."""
     fleet, recipes = _load(path, hosts)
     if facts is not None:
-        seen = recorded_survey(fleet, recipes, read_facts(facts))
+        seen = recorded_survey(fleet, recipes, read_facts(facts), read_lock(fleet, recipes))
+        check_survey(seen, recipes)
     else:
         with _connections(fleet) as connections:
             seen = _survey(fleet, recipes, connections, compare=False)
@@ -150,6 +156,24 @@ def render(path: Path, hosts: Sequence[str], output: Path, facts: Path | None) -
     say(f"inventory of {len(seen.hosts)} hosts in {output}/inventory, {count} files in {output}/files")
     say("secrets are looked up when Ansible runs: their files here are stand-ins")
     return Exit.OK
+
+
+def lock(path: Path, hosts: Sequence[str], facts: Path | None, *, update: bool, check: bool, json: bool) -> Exit:
+    """Writes what the fleet's names stand for now: what the lock lacks, or with `update` all of it."""
+    fleet, recipes = _load(path, hosts)
+    environment = take_from_environment(fleet)
+    old = previous(path, some=bool(hosts)) if update else read_lock(fleet, recipes) or UNLOCKED
+    planned_with = None if update else old
+    if facts is not None:
+        seen = recorded_survey(fleet, recipes, read_facts(facts), planned_with)
+    else:
+        with _connections(fleet) as connections, _shown([host.name for host in fleet.hosts], None) as on_event:
+            seen = survey(fleet, recipes, connections, on_event=on_event, compare=False, lock=planned_with)
+    new = make_lock(seen, recipes, UNLOCKED if update and not hosts else old, environment)
+    moved = moves(old, new)
+    if moved and not check:
+        write_lock(fleet, new)
+    return show_lock(lock_file(path), new, moved, check=check, json=json)
 
 
 def execute_nothing(seen: Survey) -> tuple[HostOutcome, ...]:
@@ -204,10 +228,34 @@ def _connections(fleet: Fleet) -> Connections:
     return Connections(lambda host: connect(host, fleet.ssh))
 
 
-def _survey(fleet: Fleet, recipes: dict[str, Recipe], connections: Connections, *, compare: bool = True) -> Survey:
+def _survey(
+    fleet: Fleet,
+    recipes: dict[str, Recipe],
+    connections: Connections,
+    *,
+    compare: bool = True,
+    locked: bool = True,
+    update_lock: bool = False,
+    some: bool = False,
+) -> Survey:
+    """`locked`: with the fleet's lock, if it has one. `update_lock`: moved first; `some`: hosts are left out."""
     environment = take_from_environment(fleet)
+    lock = read_lock(fleet, recipes) if locked and not update_lock else None
     with _shown([host.name for host in fleet.hosts], None) as on_event:
-        return survey(fleet, recipes, connections, on_event=on_event, compare=compare, environment=environment)
+        seen = survey(
+            fleet,
+            recipes,
+            connections,
+            on_event=on_event,
+            compare=compare and not update_lock,
+            environment=environment,
+            lock=lock,
+        )
+    if update_lock:
+        moved = relock(seen, recipes, environment, some=some)
+        seen = planned_again(seen, recipes, moved, compare=compare, environment=environment)
+    check_survey(seen, recipes)
+    return seen
 
 
 @contextmanager

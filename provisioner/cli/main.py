@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Turn a list of GPU machines into measured vLLM servers.\n\n"
     "`provision fleet.yaml` is short for `provision apply fleet.yaml`.",
     epilog="Exit codes: 0 all served and validated, 1 a host failed, 2 bad input or usage, 3 a gate failed, "
-    "4 unreachable, 5 changes pending (plan), 130 interrupted.",
+    "4 unreachable, 5 changes pending (plan, lock --check), 130 interrupted.",
 )
 app.add_typer(lab_app, name="lab")
 app.add_typer(recipe_app, name="recipe")
@@ -32,6 +32,12 @@ FleetFile = Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet file
 Hosts = Annotated[list[str], typer.Option("--hosts", metavar="NAME", help="Only these hosts (may be repeated).")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Diff = Annotated[bool, typer.Option("--diff", "-D", help="Show full text diffs of files, arguments and images.")]
+UpdateLock = Annotated[
+    bool, typer.Option("--update-lock", help="First write the fleet's lock anew, as tags and branches stand now.")
+]
+FactsFile = Annotated[
+    Path | None, typer.Option("--facts", metavar="FILE", help="Recorded facts (`probe --json`); reach no host.")
+]
 _NO_HOSTS: list[str] = []
 
 
@@ -53,6 +59,7 @@ def apply(
     strategy: Annotated[
         str, typer.Option(help="How Ansible goes through hosts: mitogen_free, free or linear.")
     ] = "mitogen_free",
+    update_lock: UpdateLock = False,
     json: Json = False,
 ) -> None:
     """Bring every host to its plan, validate every server, show the table."""
@@ -61,9 +68,16 @@ def apply(
     if check:
         raise typer.Exit(command.check(fleet, hosts, strategy=strategy, json=json, diff=diff))
     if dry_run:
-        raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff))
+        raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff, update_lock=update_lock))
     options = command.ApplyFlags(
-        yes=yes, hosts=tuple(hosts), keep_going=keep_going, smoke=smoke, strategy=strategy, json=json, diff=diff
+        yes=yes,
+        hosts=tuple(hosts),
+        keep_going=keep_going,
+        smoke=smoke,
+        strategy=strategy,
+        update_lock=update_lock,
+        json=json,
+        diff=diff,
     )
     raise typer.Exit(command.apply(fleet, options))
 
@@ -73,12 +87,35 @@ def plan(
     fleet: FleetFile,
     hosts: Hosts = _NO_HOSTS,
     diff: Diff = False,
+    update_lock: UpdateLock = False,
     json: Json = False,
 ) -> None:
-    """Show what would change on each host and why; changes nothing. Exits 0 when nothing would, 5 otherwise."""
+    """Show what would change on each host and why; changes no host. Exits 0 when nothing would, 5 otherwise."""
     from provisioner.cli import apply as command
 
-    raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff))
+    raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff, update_lock=update_lock))
+
+
+@app.command(epilog="Example: provision lock fleet.yaml --check")
+def lock(
+    fleet: FleetFile,
+    hosts: Hosts = _NO_HOSTS,
+    update_lock: Annotated[
+        bool, typer.Option("--update-lock", help="Look up what is locked already too, and drop what nothing needs.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what would be written; exits 5 when something would.")
+    ] = False,
+    facts: FactsFile = None,
+    json: Json = False,
+) -> None:
+    """Write FLEET.lock: image digests, commits of models, plugins and sources, hashes of recipes. Keeps what is there.
+
+    With a lock beside the fleet file, all commands use what is locked. Looks at the hosts for what they need.
+    """
+    from provisioner.cli import apply as command
+
+    raise typer.Exit(command.lock(fleet, hosts, facts, update=update_lock, check=check, json=json))
 
 
 @app.command(epilog="Example: provision explain fleet.yaml gpu-01 nemotron.port")
@@ -128,10 +165,7 @@ def render(
     fleet: FleetFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; created when it is not there.")],
     hosts: Hosts = _NO_HOSTS,
-    facts: Annotated[
-        Path | None,
-        typer.Option("--facts", metavar="FILE", help="Recorded facts (`probe --json`); reach no host."),
-    ] = None,
+    facts: FactsFile = None,
 ) -> None:
     """Write the Ansible inventory with every host's variables, and under files/ every file as it will stand."""
     from provisioner.cli import apply as command

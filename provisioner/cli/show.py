@@ -12,6 +12,7 @@ from provisioner.apply.runner import HostResult
 from provisioner.errors import Exit
 from provisioner.history import report
 from provisioner.history.verdict import ServerVerdict
+from provisioner.plan.lock import entries, lock_file, short
 from provisioner.plan.model import Change
 from provisioner.rollout.execute import HostOutcome
 from provisioner.rollout.survey import HostSurvey, Survey
@@ -39,10 +40,17 @@ def nothing_changed(seen: Survey) -> str:
 
 def plan(seen: Survey, *, diff: bool) -> str:
     """What would change on every fit host and why."""
-    lines = [""]
+    lines = ["", *_locked(seen)]
     for host in seen.fit:
         lines += _host_plan(host, diff)
     return "\n".join([*lines, "", _summary(seen)])
+
+
+def _locked(seen: Survey) -> list[str]:
+    if seen.lock is None:
+        return []
+    told = [f"    {entry}: {short(to)}" for entry, to in entries(seen.lock).items()]
+    return [f"locked by {lock_file(seen.fleet.path)}:", *told]
 
 
 def _host_plan(host: HostSurvey, diff: bool) -> list[str]:
@@ -54,7 +62,7 @@ def _host_plan(host: HostSurvey, diff: bool) -> list[str]:
         lines.append(f"      vllm serve {' '.join(server.argv)}")
     lines += [f"  ! {warning}" for warning in host.plan.warnings]
     for change in host.changes.changes:
-        lines.append(f"  ~ {change.role}: {change.subject}: {change.reason}")
+        lines.append(f"  ~ {change.role}: {short(change.subject)}: {change.reason}")
         lines += _diff(change) if diff else []
     if not host.changes:
         lines += [f"  ? {name}: {why}" for name, why in host.unproven.items()]
@@ -125,7 +133,8 @@ def _plan_document(seen: Survey) -> dict[str, Any]:
         }
         for host in seen.hosts
     }
-    return {"fleet": seen.fleet.name, "hosts": hosts}
+    lock = seen.lock.model_dump() if seen.lock else None
+    return {"fleet": seen.fleet.name, "lock": lock, "hosts": hosts}
 
 
 def facts(seen: Survey) -> str:

@@ -194,6 +194,8 @@ class Recipe(Loose):
 
     file: Path
     """where it was read from"""
+    sha256: str
+    """of the file"""
     checkpoint: str | None = None
     """the variant whose model id it was asked for by; served unless another is named"""
     meta: Meta

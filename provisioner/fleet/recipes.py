@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -65,7 +66,8 @@ def recipe_names(search: Sequence[Path] = ()) -> tuple[str, ...]:
 def read_recipe(file: Path) -> Recipe:
     """Reads one recipe. Raises InputError with what is wrong in it."""
     try:
-        data = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+        content = file.read_bytes()
+        data = YAML(typ="safe", pure=True).load(content.decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError([Problem(file, 0, 0, "", f"cannot be read: {error}")]) from error
     except YAMLError as error:
@@ -75,12 +77,12 @@ def read_recipe(file: Path) -> Recipe:
         raise InputError([Problem(file, line, column, "", reason)]) from error
     if not isinstance(data, dict):
         raise InputError([Problem(file, 0, 0, "", "is not a recipe: expected a mapping")])
-    return _validated(file, data)
+    return _validated(file, data, hashlib.sha256(content).hexdigest())
 
 
-def _validated(file: Path, data: dict[str, Any]) -> Recipe:
+def _validated(file: Path, data: dict[str, Any], sha256: str) -> Recipe:
     try:
-        return Recipe.model_validate({**data, "file": file, "checkpoint": None})
+        return Recipe.model_validate({**data, "file": file, "sha256": sha256, "checkpoint": None})
     except ValidationError as error:
         problems = [
             Problem(file, 0, 0, ".".join(map(str, entry["loc"])), entry["msg"])

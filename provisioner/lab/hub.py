@@ -4,7 +4,8 @@
                                   [--cut-after BYTES]
 
 ROOT/OWNER/NAME/ holds the files of a repository's only branch, main; ROOT/OWNER/NAME/.gated makes it ask for a
-token.  The commit is a hash of the files, so a changed file is a new commit.  Tokens are read from FILE, one a
+token.  The commit is a hash of the files, so a changed file is a new commit; commits that were kept in
+ROOT/OWNER/NAME/.commits/ are still there after it.  Tokens are read from FILE, one a
 line, at every request: a new token needs no restart.  A throttle slows every download; a cut drops the connection
 in the middle of the first download of each file.  Requests are logged, tokens are not.
 Protocol as observed from huggingface_hub 2.4.0 (no X-Xet-Hash header, so the client stays with plain HTTP).
@@ -17,6 +18,7 @@ import hashlib
 import hmac
 import json
 import re
+import shutil
 import sys
 import time
 import urllib.parse
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 GATE = ".gated"
+COMMITS = ".commits"
 _LARGE = (".safetensors", ".bin", ".gguf")  # what the real hub keeps in LFS: named by SHA-256, with X-Linked headers
 _BLOCK = 64 * 1024
 
@@ -80,13 +83,14 @@ class Hub(ThreadingHTTPServer):
         self._digests: dict[tuple[Path, int, int], HubFile] = {}
         super().__init__(address, _Handler)
 
-    def repo(self, name: str) -> Repo | None:
-        """The repository OWNER/NAME, or None."""
+    def repo(self, name: str, revision: str = "main") -> Repo | None:
+        """The repository OWNER/NAME at a kept commit, else as it is now; None where there is none."""
         folder = self.root / name
         if ".." in name or not folder.is_dir():
             return None
-        paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-        files = {str(path.relative_to(folder)): self._file(path) for path in paths}
+        kept = folder / COMMITS / revision
+        at = kept if kept.is_dir() else folder
+        files = {name: self._file(at / name) for name in _names(at)}
         return Repo(name, (folder / GATE).exists(), files)
 
     def accepts(self, token: str) -> bool:
@@ -100,10 +104,7 @@ class Hub(ThreadingHTTPServer):
         status = path.stat()
         key = (path, status.st_mtime_ns, status.st_size)
         if key not in self._digests:
-            content = path.read_bytes()
-            blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-            sha256 = hashlib.sha256(content).hexdigest()
-            self._digests[key] = HubFile(path, len(content), blob, sha256, path.name.endswith(_LARGE))
+            self._digests[key] = _hashed(path)
         return self._digests[key]
 
 
@@ -157,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_file(repo, file, *asked)
 
     def _repo(self, name: str, revision: str, token: str) -> Repo | None:
-        repo = self.server.repo(name)
+        repo = self.server.repo(name, revision)
         if repo is None:  # strangers are not told what exists
             code, message = (404, "Repository not found") if token else (401, "Invalid username or password.")
             self._error(code, "RepoNotFound", message)
@@ -241,6 +242,30 @@ class _Handler(BaseHTTPRequestHandler):
         words = f"{time.strftime('%H:%M:%S')} {self.client_address[0]} {format % args} ({token})"
         sys.stdout.write(words + "\n")
         sys.stdout.flush()
+
+
+def keep_commit(folder: Path) -> str:
+    """Keeps the commit that main of a repository (its folder) is now; it can still be had when main has moved on."""
+    files = {name: _hashed(folder / name) for name in _names(folder)}
+    commit = Repo(folder.name, gated=False, files=files).commit
+    for name in files:
+        place = folder / COMMITS / commit / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, place)
+    return commit
+
+
+def _names(folder: Path) -> list[str]:
+    """Files of a commit: whose name, or whose folder, does not begin with a dot."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path) for path in paths if not any(part.startswith(".") for part in path.parts))
+
+
+def _hashed(path: Path) -> HubFile:
+    content = path.read_bytes()
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    sha256 = hashlib.sha256(content).hexdigest()
+    return HubFile(path, len(content), blob, sha256, path.name.endswith(_LARGE))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -8,6 +8,7 @@ from provisioner.fleet.recipes import Command
 from provisioner.plan import flags
 
 _PLUGIN, _PARSER = "--reasoning-parser-plugin", "--reasoning-parser"
+_TOKENIZER = "--tokenizer-revision"
 
 
 def server_argv(server: Server, command: Command) -> tuple[str, ...]:
@@ -44,6 +45,18 @@ def server_argv(server: Server, command: Command) -> tuple[str, ...]:
         argv = flags.drop_flag(argv, "--async-scheduling")
         argv = (*argv, "--async-scheduling" if server.async_scheduling else "--no-async-scheduling")
     return (*argv, *server.extra_args)
+
+
+def at_commit(argv: tuple[str, ...], commit: str) -> tuple[str, ...]:
+    """The arguments with the model served at one commit.
+
+    Servers run offline, and a commit that was downloaded by its own name is in no branch of the cache. Code of the
+    model (--trust-remote-code) comes from the same commit: offline, vLLM serves the folder that --revision names.
+    """
+    # vLLM would look for the commit in another tokenizer's repository too.
+    tokenizer = "main" if flags.any_flag(argv, "--tokenizer") else commit
+    argv = flags.set_flag(argv, "--revision", commit)
+    return argv if flags.any_flag(argv, _TOKENIZER) else flags.set_flag(argv, _TOKENIZER, tokenizer)
 
 
 def untuned(recipe: Recipe, command: Command, argv: tuple[str, ...]) -> tuple[str, ...]:

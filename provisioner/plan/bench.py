@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from provisioner.fleet.models import Benchmark as Settings
+from provisioner.plan.docker_run import snapshot
+from provisioner.plan.flags import any_flag
 from provisioner.plan.model import Benchmark
 
 GUIDE_INPUT_LEN = 1024
@@ -27,8 +29,12 @@ def benchmark(
     trust_remote_code: bool,
     max_num_seqs: int | None,
     max_model_len: int | None,
+    commit: str | None = None,
 ) -> Benchmark:
-    """The guide's figures, unless the server takes fewer sequences or shorter ones; every figure can be set."""
+    """The guide's figures, unless the server takes fewer sequences or shorter ones; every figure can be set.
+
+    `commit`: of the model, where it is served at one.
+    """
     concurrency = settings.max_concurrency or min(max_num_seqs or GUIDE_CONCURRENCY, GUIDE_CONCURRENCY)
     prompts = settings.num_prompts or (
         GUIDE_PROMPTS if concurrency == GUIDE_CONCURRENCY else PROMPTS_PER_STREAM * concurrency
@@ -40,6 +46,8 @@ def benchmark(
         argv += ["--served-model-name", served_model_name]
     if trust_remote_code:
         argv += ["--trust-remote-code"]
+    if commit and not any_flag(settings.extra_args, "--tokenizer"):
+        argv += ["--tokenizer", snapshot(model_id, commit)]  # the client knows no revisions, and is offline
     argv += _dataset(settings, _share(max_model_len, GUIDE_INPUT_LEN), output_len)
     argv += ["--num-warmups", str(warmups), *(["--ignore-eos"] if settings.ignore_eos else [])]
     argv += ["--max-concurrency", str(concurrency), "--num-prompts", str(prompts), *_load(settings)]

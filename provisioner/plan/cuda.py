@@ -52,7 +52,7 @@ def _way_out(image: model.Image, cuda: str) -> str:
     if image.build is not None:
         return f"{update}, or build with another CUDA_VERSION"
     if cuda.startswith("13") and image.vllm_version:
-        bare = re.sub(r"-cu\d+", "", image.reference)
+        bare = re.sub(r"-cu\d+", "", image.reference.partition("@")[0])
         before = _before(image.vllm_version, next(line.until for line in gates().cuda.images if line.until))
         return f"{update}, or use {bare if before else bare + '-cu129'}, which holds CUDA 12"
     return update

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from provisioner.plan import model, render
-from provisioner.plan.facts import Container, Facts, ImageFacts, Unit
+from provisioner.plan.facts import Container, Facts, Unit
+from provisioner.plan.lock import is_commit
 from provisioner.plan.model import Change, Changes, HostPlan, Server
 
 DAEMON_JSON = "/etc/docker/daemon.json"
@@ -66,7 +67,7 @@ def _toolkit(facts: Facts) -> list[Change]:
 def _images(plan: HostPlan, facts: Facts) -> list[Change]:
     found = []
     for image in plan.images:
-        present = _image(facts, image.reference)
+        present = facts.image(image.reference)
         if present is None:
             what = f"will be built from {image.build.git} {image.build.ref}" if image.build else "will be pulled"
             found.append(Change(role="vllm_image", subject=image.reference, reason=f"not there; {what}"))
@@ -76,18 +77,30 @@ def _images(plan: HostPlan, facts: Facts) -> list[Change]:
 
 
 def _weights(plan: HostPlan, facts: Facts) -> list[Change]:
-    files = {file.path for file in facts.files}
-    found = [
-        Change(role="model_weights", subject=weights.repo, reason="not downloaded")
-        for weights in plan.weights
-        if weights.repo not in facts.weights
+    reasons = ((weights.repo, _model(weights, facts)) for weights in plan.weights)
+    plugins = ((plugin.file, _plugin(plugin, plan.plugin_dir, facts)) for plugin in plan.plugins)
+    return [
+        Change(role="model_weights", subject=subject, reason=reason)
+        for subject, reason in (*reasons, *plugins)
+        if reason
     ]
-    found += [
-        Change(role="model_weights", subject=plugin.file, reason="parser plugin not downloaded")
-        for plugin in plan.plugins
-        if f"{plan.plugin_dir}/{plugin.file}" not in files
-    ]
-    return found
+
+
+def _model(wanted: model.Weights, facts: Facts) -> str | None:
+    there = facts.weights.get(wanted.repo)
+    if there is None:
+        return "not downloaded"
+    # A branch stays at the commit it had when it was downloaded; a commit is that commit alone.
+    if is_commit(wanted.revision) and there != wanted.revision:
+        return f"is at {there[:12]}, locked to {wanted.revision[:12]}"
+    return None
+
+
+def _plugin(wanted: model.Plugin, folder: str, facts: Facts) -> str | None:
+    there = next((file for file in facts.files if file.path == f"{folder}/{wanted.file}"), None)
+    if there is None:
+        return "parser plugin not downloaded"
+    return "parser plugin is not the locked one" if wanted.sha256 and there.sha256 != wanted.sha256 else None
 
 
 def _server(server: Server, facts: Facts, secrets: Mapping[str, str]) -> list[Change]:
@@ -149,14 +162,10 @@ def _running(server: Server, container: Container | None, facts: Facts) -> list[
     planned = ("serve", *server.argv)
     if container.argv != planned:
         return told("its container runs other arguments", "\n".join(container.argv), "\n".join(planned))
-    image = _image(facts, server.image)
+    image = facts.image(server.image)
     if image and container.image_id != image.id:
         return told(f"its container runs another image than {server.image} is now", container.image_id, image.id)
     return []
-
-
-def _image(facts: Facts, reference: str) -> ImageFacts | None:
-    return next((image for image in facts.images if reference in image.tags or reference in image.digests), None)
 
 
 def _sha256(text: str) -> str:

@@ -19,6 +19,7 @@ def docker_run(
     cache_dir: str,
     plugin_dir: str,
     plugins: Sequence[str],
+    labels: Mapping[str, str] | None = None,
     mounts: Sequence[str] = (),
     env: Mapping[str, str],
     secret_path: str | None,
@@ -37,11 +38,18 @@ def docker_run(
     words += [word for mount in mounts for word in ("--volume", mount)]
     if plugins:
         words += ["--workdir", WORKDIR]
+    for name, value in (labels or {}).items():
+        words += ["--label", f"{name}={value}"]
     for name, value in {"HF_HOME": HF_HOME, "HF_HUB_OFFLINE": "1", **env}.items():
         words += ["--env", f"{name}={value}"]
     if secret_path:
         words += ["--env-file", secret_path]
     return (*words, "--entrypoint", "vllm", image, "serve", *argv)
+
+
+def snapshot(repo: str, commit: str) -> str:
+    """Where the containers find a model at one commit: the layout of the hub client's cache."""
+    return f"{HF_HOME}/hub/models--{repo.replace('/', '--')}/snapshots/{commit}"
 
 
 def gpus_value(gpus: str | int | Sequence[int]) -> str:

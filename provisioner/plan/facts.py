@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from provisioner.fleet.base import Frozen, Platform
+from provisioner.plan.references import by_digest
 
 
 class Gpu(Frozen):
@@ -137,6 +138,11 @@ class Facts(Frozen):
     boot_id: str = ""
     notes: tuple[str, ...] = ()
     """what the probe could not tell, and why: programs that hung, files that cannot be read, broken markers"""
+
+    def image(self, reference: str) -> ImageFacts | None:
+        """The image that the host has under this name, by its tag or by its digest; None when it has none."""
+        name = by_digest(reference)
+        return next((image for image in self.images if name in image.tags or name in image.digests), None)
 
     @property
     def platform(self) -> Platform | None:

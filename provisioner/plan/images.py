@@ -13,16 +13,20 @@ from provisioner.fleet.models import Server
 from provisioner.fleet.recipes import Command
 from provisioner.fleet.taxonomy import HardwareProfile
 from provisioner.plan import model
+from provisioner.plan.lock import UNLOCKED, Lock
 from provisioner.plan.versions import version_of
 
 DEPLOY_TAG = "vllm/vllm-openai:deploy"
 """the guide's name for the image that is deployed"""
 
 
-def image_of(server: Server, command: Command, profile: HardwareProfile, platform: Platform) -> model.Image:
+def image_of(
+    server: Server, command: Command, profile: HardwareProfile, platform: Platform, lock: Lock = UNLOCKED
+) -> model.Image:
     """The image of a server on some hardware: what the fleet file says most exactly, else what the recipe says.
 
-    A build is named by the hash of its inputs. UsageError when something that a build needs is said nowhere.
+    A build is named by the hash of its inputs. UsageError when something that a build needs is said nowhere, HostError
+    when the locked image has no such platform.
     """
     chosen = next(
         (server.image[key] for key in (profile.id, platform, "default") if key in server.image), ImageSettings()
@@ -30,15 +34,19 @@ def image_of(server: Server, command: Command, profile: HardwareProfile, platfor
     if chosen.pull or (chosen.build is None and command.build is None):
         reference = chosen.pull or command.image or "vllm/vllm-openai:latest"
         return model.Image(
-            reference=reference, platform=platform, deploy_tag=DEPLOY_TAG, vllm_version=version_of(reference)
+            reference=lock.image(reference, platform),
+            platform=platform,
+            deploy_tag=DEPLOY_TAG,
+            vllm_version=version_of(reference),
         )
-    source = _build_source(server, command, chosen)
+    written = _build_source(server, command, chosen)
+    source = written.model_copy(update={"ref": lock.ref(written.git, written.ref)})
     return model.Image(
         reference=f"vllm/vllm-openai:build-{_inputs_hash(source, platform)}",
         platform=platform,
         build=source,
         deploy_tag=DEPLOY_TAG,
-        vllm_version=version_of(source.ref),
+        vllm_version=version_of(written.ref),  # which a commit does not tell
     )
 
 

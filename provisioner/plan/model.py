@@ -43,7 +43,7 @@ class Image(Frozen):
     """An image that a host must have."""
 
     reference: str
-    """the name the host runs it under; of a build: named by the hash of its inputs"""
+    """the name the host runs it under: with its digest where that is locked; of a build: a hash of its inputs"""
     platform: Platform
     build: BuildSource | None = None
     """None: pulled"""
@@ -69,6 +69,8 @@ class Plugin(Frozen):
     revision: str
     file: str
     image: str
+    sha256: str = ""
+    """of the file, where it is locked"""
 
 
 class Benchmark(Frozen):

@@ -69,8 +69,7 @@ def _ports(plan: HostPlan, facts: Facts) -> tuple[str, ...]:
 
 
 def _disk(plan: HostPlan, facts: Facts) -> tuple[str, ...]:
-    present = {tag for image in facts.images for tag in image.tags}
-    if all(image.reference in present for image in plan.images):
+    if all(facts.image(image.reference) for image in plan.images):
         return ()
     path = facts.docker.root_dir or DOCKER_ROOT
     free = facts.disk_free_mib.get(path)

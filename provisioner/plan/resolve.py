@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -12,12 +11,14 @@ from provisioner.fleet.models import Fleet, Host, Server
 from provisioner.fleet.recipes import Command, Recipe, resolve
 from provisioner.fleet.taxonomy import HardwareProfile, match_hardware, profile_of
 from provisioner.plan import flags, model, render, variables
-from provisioner.plan.arguments import server_argv
+from provisioner.plan.arguments import at_commit, server_argv
 from provisioner.plan.bench import benchmark
 from provisioner.plan.docker_run import docker_run, gpus_value
 from provisioner.plan.exposure import exposure
 from provisioner.plan.facts import Facts
 from provisioner.plan.images import image_of
+from provisioner.plan.lock import UNLOCKED, Lock, is_commit
+from provisioner.plan.plugins import REVISION, plugins_of
 from provisioner.plan.same import kept
 from provisioner.plan.server_checks import check_server
 from provisioner.plan.versions import gate_env, older
@@ -25,11 +26,13 @@ from provisioner.plan.versions import gate_env, older
 PLUGIN_DIR = "/var/lib/vllm/plugins"
 ENV_DIR = "/etc/vllm"
 UNIT_DIR = "/etc/systemd/system"
-REVISION = "main"
 
 
-def plan_host(fleet: Fleet, host: Host, facts: Facts, recipes: Mapping[str, Recipe]) -> model.HostPlan:
-    """What one host should have. `recipes` maps the names used in the fleet file to recipes.
+def plan_host(
+    fleet: Fleet, host: Host, facts: Facts, recipes: Mapping[str, Recipe], lock: Lock = UNLOCKED
+) -> model.HostPlan:
+    """What one host should have. `recipes` maps the names used in the fleet file to recipes. What `lock` does not hold
+    is planned as it is written: `needs.needs` finds it.
 
     Raises HostError when the host's hardware cannot serve what the fleet asks of it.
     """
@@ -38,7 +41,7 @@ def plan_host(fleet: Fleet, host: Host, facts: Facts, recipes: Mapping[str, Reci
     if platform is None:
         raise HostError(f"{host.name}: architecture {facts.machine} has no vLLM images")
     resolved = [
-        _server(fleet, server, recipes[server.recipe], profile, platform, facts)
+        _server(fleet, server, recipes[server.recipe], profile, platform, facts, lock)
         for server in fleet.servers_on(host.name)
     ]
     return model.HostPlan(
@@ -55,19 +58,11 @@ def plan_host(fleet: Fleet, host: Host, facts: Facts, recipes: Mapping[str, Reci
         plugin_dir=PLUGIN_DIR,
         hub_endpoint=fleet.hub.endpoint,
         hub_token=fleet.hub.token,
-        weights=_unique([weights for _, _, weights, _, _ in resolved]),
+        weights=_weights([weights for _, _, weights, _, _ in resolved]),
         plugins=_unique([plugin for _, _, _, plugins, _ in resolved for plugin in plugins]),
         servers=tuple(server for server, _, _, _, _ in resolved),
         warnings=(*host.notes, *(warning for _, _, _, _, warnings in resolved for warning in warnings)),
     )
-
-
-def plugin_names(server: Server, recipe: Recipe) -> tuple[str, ...]:
-    """Every parser plugin that the server may need, on whatever hardware: what to look for before that is known."""
-    flag = "--reasoning-parser-plugin"
-    in_recipe = re.findall(rf'"{flag}","([^"/]+)"', recipe.model_dump_json())
-    own = flags.value_of(server.extra_args, flag) or server.reasoning_parser_plugin
-    return tuple(dict.fromkeys([*in_recipe, *([own] if own and "/" not in own else [])]))
 
 
 def _hardware(host: Host, facts: Facts) -> HardwareProfile:
@@ -93,37 +88,43 @@ _Resolved = tuple[model.Server, model.Image, model.Weights, tuple[model.Plugin, 
 
 
 def _server(
-    fleet: Fleet, server: Server, recipe: Recipe, profile: HardwareProfile, platform: Platform, facts: Facts
+    fleet: Fleet, server: Server, recipe: Recipe, profile: HardwareProfile, platform: Platform, facts: Facts, lock: Lock
 ) -> _Resolved:
     gpu_count = _gpu_count(server, facts)
-    planned, image, plugins, command, notes = _decided(
-        server, recipe, profile, platform, gpu_count, fleet.weights.cache_dir
+    planned, image, weights, plugins, command, notes = _decided(
+        server, recipe, profile, platform, gpu_count, fleet.weights.cache_dir, lock
     )
     version, bench = image.vllm_version, planned.benchmark
     checked = check_server(server, recipe, command, profile, facts, version, planned.argv, bench.argv)
-    weights = model.Weights(repo=command.model_id, revision=REVISION, image=image.reference)
     return planned, image, weights, plugins, tuple(f"{server.name}: {note}" for note in (*notes, *checked))
 
 
-_Decided = tuple[model.Server, model.Image, tuple[model.Plugin, ...], Command, tuple[str, ...]]
+_Decided = tuple[model.Server, model.Image, model.Weights, tuple[model.Plugin, ...], Command, tuple[str, ...]]
 
 
 @kept(1024)
 def _decided(
-    server: Server, recipe: Recipe, profile: HardwareProfile, platform: Platform, gpu_count: int, cache_dir: str
+    server: Server,
+    recipe: Recipe,
+    profile: HardwareProfile,
+    platform: Platform,
+    gpu_count: int,
+    cache_dir: str,
+    lock: Lock,
 ) -> _Decided:
     """All of a server that is the same on every host of a kind, with what an operator should know about it."""
     command = resolve(
         recipe, variant=server.variant, hardware=profile.id, gpu_count=gpu_count, features=server.features
     )
-    image = image_of(server, command, profile, platform)
+    image = image_of(server, command, profile, platform, lock)
     env, dropped = gate_env({**command.env, **server.env}, image.vllm_version)
     argv = server_argv(server, command)
+    revision = lock.revision(command.model_id, flags.value_of(argv, "--revision") or REVISION)
+    commit = revision if is_commit(revision) else None
+    if commit:
+        argv = at_commit(argv, commit)
     served = server.served_model_name or command.model_id
-    plugins = tuple(
-        model.Plugin(repo=repo, revision=REVISION, file=file, image=image.reference)
-        for repo, file in _plugin_files(argv, command)
-    )
+    plugins = plugins_of(argv, command, image.reference, lock)
     unit = f"vllm-{server.name}.service"
     container = f"vllm-{server.name}"
     secret_path = f"{ENV_DIR}/{server.name}.env" if server.api_key else None
@@ -135,6 +136,8 @@ def _decided(
         cache_dir=cache_dir,
         plugin_dir=PLUGIN_DIR,
         plugins=[plugin.file for plugin in plugins],
+        # So that another file under the same name is another unit: the server must read it.
+        labels={f"provision.plugin.{plugin.file}": plugin.sha256 for plugin in plugins if plugin.sha256},
         mounts=server.mounts,
         env=env,
         secret_path=secret_path,
@@ -168,6 +171,7 @@ def _decided(
         trust_remote_code=flags.any_flag(argv, "--trust-remote-code"),
         max_num_seqs=int(max_seqs) if max_seqs and max_seqs.isdecimal() else None,
         max_model_len=int(max_len) if max_len and max_len.isdecimal() else None,
+        commit=commit,
     )
     planned = model.Server(
         name=server.name,
@@ -193,15 +197,25 @@ def _decided(
         reasoning=flags.any_flag(argv, "--reasoning-parser"),
         benchmark=bench,
     )
-    return planned, image, plugins, command, (*exposure(server), *_notes(server, command, image), *dropped)
+    weights = model.Weights(repo=command.model_id, revision=revision, image=image.reference)
+    return (
+        planned,
+        image,
+        weights,
+        plugins,
+        command,
+        (*exposure(server), *_notes(server, command, image, revision), *dropped),
+    )
 
 
-def _notes(server: Server, command: Command, image: model.Image) -> tuple[str, ...]:
+def _notes(server: Server, command: Command, image: model.Image, revision: str) -> tuple[str, ...]:
     # Who says how many GPUs a server is spread over needs no word about the recipe's own choice.
-    notes = command.notes if server.tensor_parallel_size is None else ()
+    notes = list(command.notes) if server.tensor_parallel_size is None else []
     if older(image.vllm_version, command.min_vllm_version):
-        return (*notes, f"vLLM {image.vllm_version} is older than {command.min_vllm_version}, which the recipe needs")
-    return notes
+        notes.append(f"vLLM {image.vllm_version} is older than {command.min_vllm_version}, which the recipe needs")
+    if revision != REVISION and not is_commit(revision):
+        notes.append(f"--revision {revision}: the benchmark cannot be told a branch; lock it, or name the commit")
+    return tuple(notes)
 
 
 def _gpu_count(server: Server, facts: Facts) -> int:
@@ -228,11 +242,6 @@ def _wanted(gpus: str | int | tuple[int, ...]) -> set[int]:
     return set(range(gpus)) if isinstance(gpus, int) else {int(index) for index in gpus}
 
 
-def _plugin_files(argv: tuple[str, ...], command: Command) -> list[tuple[str, str]]:
-    file = flags.value_of(argv, "--reasoning-parser-plugin")
-    return [(command.plugin_repo or command.model_id, file)] if file and "/" not in file else []
-
-
 def _images(images: list[model.Image]) -> tuple[model.Image, ...]:
     """Each image once. The deploy tag points at one image; with several on a host it stays with the first."""
     unique = _unique(images)
@@ -240,6 +249,20 @@ def _images(images: list[model.Image]) -> tuple[model.Image, ...]:
         image if position == 0 else image.model_copy(update={"deploy_tag": None})
         for position, image in enumerate(unique)
     )
+
+
+def _weights(weights: list[model.Weights]) -> tuple[model.Weights, ...]:
+    """Each once. The cache says of a repository which one revision is complete, so there cannot be two."""
+    unique = _unique(weights)
+    by_repo: dict[str, str] = {}
+    for one in unique:
+        other = by_repo.setdefault(one.repo, one.revision)
+        if other != one.revision:
+            raise HostError(
+                f"{one.repo} is asked for at {other} and at {one.revision} on one host",
+                hint="give its servers the same --revision, or place them on different hosts",
+            )
+    return unique
 
 
 def _docker_config(fleet: Fleet) -> dict[str, Any]:

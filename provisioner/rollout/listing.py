@@ -13,6 +13,7 @@ from provisioner.fleet.recipes import find_recipe
 from provisioner.history.facts import facts_file, read_facts
 from provisioner.inventory.read import read_inventory
 from provisioner.plan.variables import role_variables
+from provisioner.rollout.locking import check_survey, read_lock
 from provisioner.rollout.recorded import recorded_survey
 
 
@@ -42,7 +43,8 @@ def listing(path: Path, facts: Path | None = None) -> Listing:
         hint = f"write it with `provision probe {path} --json > {file}`"
         return Listing(hosts, groups, {}, (f"{file} is not there: hosts have no variables of roles; {hint}",))
     recipes = {name: find_recipe(name, fleet.recipes) for name in fleet.recipe_names()}
-    seen = recorded_survey(fleet, recipes, read_facts(file))
+    seen = recorded_survey(fleet, recipes, read_facts(file), read_lock(fleet, recipes))
+    check_survey(seen, recipes)
     plans = [host.plan for host in seen.hosts if host.plan]
     for plan in plans:
         hosts[plan.host] |= role_variables(plan)

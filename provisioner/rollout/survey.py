@@ -13,10 +13,12 @@ from provisioner.history.events import Event, OnEvent
 from provisioner.hosts.probe import ProbeRequest, ProbeResult, probe_all
 from provisioner.plan.diff import DAEMON_JSON, changes
 from provisioner.plan.facts import Facts
+from provisioner.plan.lock import UNLOCKED, Lock
 from provisioner.plan.model import Changes, HostPlan, connect_address
+from provisioner.plan.plugins import plugin_names
 from provisioner.plan.preflight import DOCKER_ROOT, fitness, obstacles
 from provisioner.plan.proof import doubt
-from provisioner.plan.resolve import ENV_DIR, PLUGIN_DIR, UNIT_DIR, plan_host, plugin_names
+from provisioner.plan.resolve import ENV_DIR, PLUGIN_DIR, UNIT_DIR, plan_host
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import proof_path, proven
 from provisioner.rollout.secrets import resolve_secrets
@@ -53,6 +55,8 @@ class Survey:
     fleet: Fleet
     hosts: tuple[HostSurvey, ...]
     secrets: Mapping[str, str]
+    lock: Lock | None = None
+    """what the plans were made with"""
 
     @property
     def fit(self) -> tuple[HostSurvey, ...]:
@@ -75,26 +79,41 @@ def survey(
     on_event: OnEvent,
     compare: bool = True,
     environment: Mapping[str, str] | None = None,
+    lock: Lock | None = None,
 ) -> Survey:
     """Probes all hosts at once, one round trip each, and plans each as soon as its facts are there.
 
     `compare` False leaves out what differs, for which alone secrets are needed. Raises UsageError when one cannot be
     resolved; everything else is said per host. `environment`: where `env:` references look, instead of our own.
+    `lock`: what the plans are made with; what it lacks is planned as it is written (`locking.check_survey`).
     """
     for host in fleet.hosts:
         on_event(Event(host=host.name, phase="probe", status="running", task="looking at the host"))
     requests = {host.name: probe_request(fleet, host, _plugins(fleet, host, recipes)) for host in fleet.hosts}
     found: dict[str, HostSurvey] = {}
     for result in probe_all(fleet.hosts, connections.connect, requests):
-        seen = _plan(fleet, fleet.host(result.host), result, recipes)
+        seen = _plan(fleet, fleet.host(result.host), result, recipes, lock or UNLOCKED)
         found[result.host] = seen
         on_event(_event(seen))
     hosts = [found[host.name] for host in fleet.hosts]
-    if not compare:
-        return Survey(fleet=fleet, hosts=tuple(hosts), secrets={})
-    # Secrets are resolved once the plans say which; values stay in memory.
-    secrets = resolve_secrets(secret_references([seen.plan for seen in hosts if seen.plan]), environment)
-    return Survey(fleet=fleet, hosts=tuple(_compare(seen, secrets) for seen in hosts), secrets=secrets)
+    whole = Survey(fleet=fleet, hosts=tuple(hosts), secrets={}, lock=lock)
+    return _compared(whole, environment) if compare else whole
+
+
+def planned_again(
+    seen: Survey,
+    recipes: Mapping[str, Recipe],
+    lock: Lock,
+    *,
+    compare: bool = True,
+    environment: Mapping[str, str] | None = None,
+) -> Survey:
+    """The same hosts as they were found, planned with this lock; no host is asked again."""
+    hosts = tuple(
+        _planned(seen.fleet, host.host, host.facts, recipes, lock) if host.facts else host for host in seen.hosts
+    )
+    whole = replace(seen, hosts=hosts, lock=lock)
+    return _compared(whole, environment) if compare else whole
 
 
 def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str]) -> ProbeRequest:
@@ -128,20 +147,30 @@ def _plugins(fleet: Fleet, host: Host, recipes: Mapping[str, Recipe]) -> tuple[s
     )
 
 
-def _plan(fleet: Fleet, host: Host, result: ProbeResult, recipes: Mapping[str, Recipe]) -> HostSurvey:
+def _plan(fleet: Fleet, host: Host, result: ProbeResult, recipes: Mapping[str, Recipe], lock: Lock) -> HostSurvey:
     if result.facts is None:
         error = result.error or HostError(f"{host.name}: no facts")
         return HostSurvey(host, problems=(str(error),), exit_code=Exit(error.exit_code))
-    problems = fitness(host, result.facts)
+    return _planned(fleet, host, result.facts, recipes, lock)
+
+
+def _planned(fleet: Fleet, host: Host, facts: Facts, recipes: Mapping[str, Recipe], lock: Lock) -> HostSurvey:
+    problems = fitness(host, facts)
     if problems:
-        return HostSurvey(host, facts=result.facts, problems=problems, exit_code=Exit.HOST_FAILED)
+        return HostSurvey(host, facts=facts, problems=problems, exit_code=Exit.HOST_FAILED)
     try:
-        plan = plan_host(fleet, host, result.facts, recipes)
+        plan = plan_host(fleet, host, facts, recipes, lock)
     except ProvisionError as error:
-        return HostSurvey(host, facts=result.facts, problems=(str(error),), exit_code=Exit(error.exit_code))
-    problems = obstacles(plan, result.facts, fleet.servers_on(host.name))
+        return HostSurvey(host, facts=facts, problems=(str(error),), exit_code=Exit(error.exit_code))
+    problems = obstacles(plan, facts, fleet.servers_on(host.name))
     code = Exit.HOST_FAILED if problems else Exit.OK
-    return HostSurvey(host, facts=result.facts, plan=plan, problems=problems, exit_code=code)
+    return HostSurvey(host, facts=facts, plan=plan, problems=problems, exit_code=code)
+
+
+def _compared(seen: Survey, environment: Mapping[str, str] | None) -> Survey:
+    # Secrets are resolved once the plans say which; values stay in memory.
+    secrets = resolve_secrets(secret_references([host.plan for host in seen.hosts if host.plan]), environment)
+    return replace(seen, hosts=tuple(_compare(host, secrets) for host in seen.hosts), secrets=secrets)
 
 
 def _compare(seen: HostSurvey, secrets: Mapping[str, str]) -> HostSurvey:

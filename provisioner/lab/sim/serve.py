@@ -53,7 +53,7 @@ def _start(options: argparse.Namespace, fault: str) -> Server:
     model = options.model_tag or options.model
     _check_options(options)
     try:
-        folder = weights.find_model(model, os.environ)
+        folder = weights.find_model(model, os.environ, options.revision)
     except weights.ModelMissingError as error:
         raise StartError(str(error)) from error
     native = weights.context_length(folder)

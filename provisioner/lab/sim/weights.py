@@ -12,18 +12,19 @@ class ModelMissingError(Exception):
     """The model's files cannot be had; the text is what the log should end with."""
 
 
-def find_model(model: str, environ: Mapping[str, str]) -> Path:
-    """The folder with the model's config.json, tokenizer.json and weights."""
+def find_model(model: str, environ: Mapping[str, str], revision: str | None = None) -> Path:
+    """The folder with the model's config.json, tokenizer.json and weights. `revision` None: main."""
     folder = Path(model)
     if (folder / "config.json").is_file():
         return folder
-    cached = cached_snapshot(model, environ)
+    cached = cached_snapshot(model, environ, revision or "main")
     if cached is None and not _offline(environ):
-        cached = _download(model)
+        cached = _download(model, revision)
     if cached is None:
         raise ModelMissingError(
             "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in "
-            f"the cached files ({cache_dir(environ)}): {model}. Check the cache, or unset HF_HUB_OFFLINE."
+            f"the cached files ({cache_dir(environ)}): {model} at {revision or 'main'}. Check the "
+            "cache, or unset HF_HUB_OFFLINE."
         )
     absent = [name for name in ("config.json", "tokenizer.json") if not (cached / name).is_file()]
     if not list(cached.glob("*.safetensors")):
@@ -41,13 +42,11 @@ def cache_dir(environ: Mapping[str, str]) -> Path:
     return Path(home) / "hub"
 
 
-def cached_snapshot(model: str, environ: Mapping[str, str]) -> Path | None:
-    """The snapshot that refs/main names, or None."""
+def cached_snapshot(model: str, environ: Mapping[str, str], revision: str) -> Path | None:
+    """The snapshot that a branch names in refs/, or that a commit names itself; None where there is none."""
     repo = cache_dir(environ) / f"models--{model.replace('/', '--')}"
-    ref = repo / "refs/main"
-    if not ref.is_file():
-        return None
-    snapshot = repo / "snapshots" / ref.read_text().strip()
+    ref = repo / "refs" / revision
+    snapshot = repo / "snapshots" / (ref.read_text().strip() if ref.is_file() else revision)
     return snapshot if snapshot.is_dir() else None
 
 
@@ -61,12 +60,12 @@ def _offline(environ: Mapping[str, str]) -> bool:
     return environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "on", "yes", "true"}
 
 
-def _download(model: str) -> Path | None:
+def _download(model: str, revision: str | None) -> Path | None:
     try:
         from huggingface_hub import snapshot_download  # type: ignore[import-not-found,unused-ignore]  # in images
     except ImportError:  # outside of the image there is none
         return None
     try:
-        return Path(snapshot_download(model))
+        return Path(snapshot_download(model, revision=revision))
     except Exception as error:  # whatever the hub client says belongs into the log, as with vLLM
         raise ModelMissingError(f"{type(error).__name__}: {error}") from error

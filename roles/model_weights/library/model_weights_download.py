@@ -29,6 +29,7 @@ options:
   cache_dir: {description: HF_HOME., type: str, required: true}
   plugin_dir: {description: Where a single file is placed., type: str, required: true}
   file: {description: One file of the repository in place of all of it., type: str, default: ""}
+  sha256: {description: What that file must be; empty for whatever the revision has., type: str, default: ""}
   endpoint: {description: Address of the hub., type: str, default: ""}
   token_file: {description: Root-only file that holds the token., type: str, default: ""}
   attempts: {description: How often to try when the network fails., type: int, default: 4}
@@ -90,6 +91,11 @@ FINAL = (
 )
 NETWORK_HINT = "the download failed {attempts} times: check that the host reaches {endpoint}."
 
+WRONG_FILE = (
+    "{file} has the SHA-256 {found}, not {sha256}, as it is locked: the hub gives another file for the same commit. "
+    "Find out why; `provision lock FLEET --update-lock` accepts it."
+)
+
 
 class InterruptedDownloadError(Exception):
     """A signal asked us to end: containers and files are cleaned up first."""
@@ -115,7 +121,13 @@ def completed(params):
         found = json.loads(marker.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    if found.get("repo") != params["repo"] or found.get("revision") != params["revision"]:
+    if found.get("repo") != params["repo"]:
+        return None
+    if placed is not None and params["sha256"]:
+        # Whatever it came from: the content is what was asked for.
+        return found if placed.is_file() and sha256(placed) == params["sha256"] else None
+    # A commit is complete too when it came as what a branch stood for.
+    if params["revision"] not in (found.get("revision"), found.get("commit")):
         return None
     if placed is None:
         snapshot = repo_dir(params["cache_dir"], params["repo"]) / "snapshots" / (found.get("commit") or "-")
@@ -272,6 +284,8 @@ def finish(module, params, output, directory):
             fail(module, params, "`hf download` ended well but named no snapshot: which commit is unknown.", output)
     else:
         source = Path(directory) / params["file"]
+        if params["sha256"] and sha256(source) != params["sha256"]:
+            fail(module, params, WRONG_FILE.format(found=sha256(source), **params), output)
         source.chmod(0o644)
         source.replace(placed)
         content.update(file=params["file"], sha256=sha256(placed))
@@ -296,6 +310,7 @@ def main():
             "cache_dir": {"type": "str", "required": True},
             "plugin_dir": {"type": "str", "required": True},
             "file": {"type": "str", "default": ""},
+            "sha256": {"type": "str", "default": ""},
             "endpoint": {"type": "str", "default": ""},
             # no_log false: a path, not the token
             "token_file": {"type": "str", "default": "", "no_log": False},

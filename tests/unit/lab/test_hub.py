@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.lab.hub import Hub
+from provisioner.lab.hub import Hub, keep_commit
 
 
 @pytest.fixture
@@ -136,3 +136,17 @@ def test_a_cut_drops_the_first_download_only(hub: Hub) -> None:
     with pytest.raises((OSError, http.client.IncompleteRead)):
         ask(hub, "/org/open/resolve/main/big.bin")
     assert len(ask(hub, "/org/open/resolve/main/big.bin")[2]) == 200_000
+
+
+def test_a_kept_commit_can_still_be_had(hub: Hub) -> None:
+    before = keep_commit(hub.root / "org/open")
+    assert before == commit(hub)
+    (hub.root / "org/open/config.json").write_text('{"a": 1}')
+    after = commit(hub)
+    assert after != before
+    for revision, text in ((before, b"{}"), ("main", b'{"a": 1}'), (after, b'{"a": 1}')):
+        status, headers, body = ask(hub, f"/org/open/resolve/{revision}/config.json")
+        assert (status, body, headers["X-Repo-Commit"]) == (200, text, before if revision == before else after)
+    listed = json.loads(ask(hub, f"/api/models/org/open/tree/{before}")[2])
+    assert [entry["path"] for entry in listed] == ["config.json", "model.safetensors"]
+    assert ask(hub, "/api/models/org/open/revision/..")[0] == 404

@@ -139,6 +139,9 @@ def test_a_model_is_found_in_the_cache_or_named_as_missing(model: Path, tmp_path
     model.rename(repo / "snapshots/abc")
     environ = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
     assert find_model("org/name", environ) == repo / "snapshots/abc"
+    assert find_model("org/name", environ, "abc") == repo / "snapshots/abc"
+    with pytest.raises(ModelMissingError, match="org/name at 0123"):
+        find_model("org/name", environ, "0123")
     with pytest.raises(ModelMissingError, match="couldn't find them in the cached files"):
         find_model("org/other", environ)
     (repo / "snapshots/abc/model.safetensors").unlink()

@@ -11,7 +11,7 @@ from provisioner.errors import UsageError
 from provisioner.fleet.recipes import Command, resolve
 from provisioner.plan import flags
 from provisioner.plan.arguments import server_argv, untuned
-from provisioner.plan.resolve import plugin_names
+from provisioner.plan.plugins import plugin_names
 
 RECIPE = builders.recipes()[builders.RECIPE]
 PLUGIN = "nano_v3_reasoning_parser.py"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from builders import IMAGE_ID, converged, facts, file, fleet, plan, server, spark, unit
+from builders import IMAGE_ID, converged, facts, file, fleet, lock, plan, server, spark, unit
 
 from provisioner.fleet.models import Docker as DockerSettings
 from provisioner.fleet.models import Image
@@ -16,6 +16,7 @@ from provisioner.plan.model import HostPlan
 KEY = {"env:API_KEY": "s3cret-key"}
 WITH_KEY = fleet(server(api_key="env:API_KEY"))
 UNIT = "vllm-nemotron.service"
+FP8 = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
 UNIT_PATH = f"/etc/systemd/system/{UNIT}"
 SECRET_PATH = "/etc/vllm/nemotron.env"
 
@@ -54,6 +55,49 @@ def test_a_fresh_spark_builds_and_fetches_the_parser() -> None:
     assert found[2][1].startswith("vllm/vllm-openai:build-")
     assert found[2][2] == "not there; will be built from https://github.com/vllm-project/vllm.git v0.12.0"
     assert ("model_weights", "nano_v3_reasoning_parser.py", "parser plugin not downloaded") in found
+
+
+class TestLocked:
+    """A locked image is known by its digest, a model by its commit, a plugin by its hash."""
+
+    def test_as_locked(self) -> None:
+        for the_plan in (plan(lock=lock()), plan(fleet(hosts=("spark-01",)), spark(), lock())):
+            assert told(the_plan, converged(the_plan, facts(the_plan.host))) == []
+
+    def test_what_came_by_tag_or_branch_is_enough_when_it_is_the_same(self) -> None:
+        seen = converged(plan(lock=lock()))
+        image = seen.images[0].model_copy(update={"tags": (*seen.images[0].tags, "vllm/vllm-openai:v0.12.0")})
+        assert told(plan(lock=lock()), seen.model_copy(update={"images": (image,)})) == []
+
+    def test_another_image_under_the_tag(self) -> None:
+        seen = converged(plan())
+        assert told(plan(lock=lock()), seen)[:2] == [
+            ("vllm_image", f"vllm/vllm-openai:v0.12.0@sha256:{'a' * 64}", "not there; will be pulled"),
+            ("model_weights", FP8, "is at c0ffee, locked to aaaaaaaaaaaa"),
+        ]
+
+    def test_a_moved_lock_is_another_unit(self) -> None:
+        found = told(plan(lock=lock("b")), converged(plan(lock=lock("a"))))
+        assert [(role, reason) for role, _, reason in found] == [
+            ("vllm_image", "not there; will be pulled"),
+            ("model_weights", "is at aaaaaaaaaaaa, locked to bbbbbbbbbbbb"),
+            ("vllm_server", "differs"),
+            ("vllm_server", "its container runs other arguments"),
+        ]
+
+    def test_a_plugin_that_moved_alone_is_another_unit(self) -> None:
+        the_fleet, old, new = fleet(hosts=("spark-01",)), lock("a"), lock("b")
+        moved = old.model_copy(update={"plugins": new.plugins})
+        found = told(plan(the_fleet, spark(), moved), converged(plan(the_fleet, spark(), old), spark()))
+        assert [(role, reason) for role, _, reason in found] == [
+            ("model_weights", "parser plugin is not the locked one"),
+            ("vllm_server", "differs"),
+        ]
+
+    def test_a_lock_that_went_is_another_unit_too(self) -> None:
+        found = told(plan(), converged(plan(lock=lock())))
+        assert ("vllm_image", "vllm/vllm-openai:v0.12.0", "not there; will be pulled") in found
+        assert ("vllm_server", UNIT_PATH, "differs") in found
 
 
 def edited(seen: Facts, path: str, **update: Any) -> Facts:

@@ -22,6 +22,7 @@ def params(tmp_path: Path) -> dict[str, Any]:
         "cache_dir": str(tmp_path / "cache"),
         "plugin_dir": str(tmp_path / "plugins"),
         "file": "",
+        "sha256": "",
         "endpoint": "",
         "token_file": "",
         "attempts": 4,
@@ -109,6 +110,7 @@ def test_model_is_complete_while_marker_and_snapshot_agree(params: dict[str, Any
     (Path(download.repo_dir(params["cache_dir"], "org/model")) / "snapshots" / COMMIT).mkdir(parents=True)
     assert download.completed(params) == content
     assert download.completed({**params, "revision": "v2"}) is None
+    assert download.completed({**params, "revision": COMMIT}) == content  # it came as what main stood for
 
 
 def test_plugin_is_complete_while_the_file_is_what_was_downloaded(params: dict[str, Any]) -> None:
@@ -122,6 +124,37 @@ def test_plugin_is_complete_while_the_file_is_what_was_downloaded(params: dict[s
     assert download.completed(params) is not None
     placed.write_text("changed by hand")
     assert download.completed(params) is None
+
+
+def test_a_plugin_whose_hash_is_asked_for_is_complete_with_that_content_alone(params: dict[str, Any]) -> None:
+    params["file"] = "p.py"
+    marker, placed = download.markers(params)
+    placed.parent.mkdir()
+    placed.write_text("a")
+    right = download.sha256(placed)
+    download.write_marker(marker, {"repo": "org/model", "revision": "main", "file": "p.py", "sha256": right})
+    assert download.completed({**params, "revision": COMMIT, "sha256": right}) is not None
+    assert download.completed({**params, "revision": "main", "sha256": "0" * 64}) is None
+
+
+class FailedError(Exception):
+    pass
+
+
+class Refusing:
+    """An Ansible module that fails with the message."""
+
+    def fail_json(self, msg: str) -> None:
+        raise FailedError(msg)
+
+
+def test_another_file_than_the_locked_one_is_refused(params: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text("changed")
+    found = download.sha256(tmp_path / "p.py")
+    asked = {**params, "file": "p.py", "sha256": "0" * 64, "revision": COMMIT}
+    with pytest.raises(FailedError, match=f"^p.py of org/model .* has the SHA-256 {found}, not 0000.* --update-lock"):
+        download.finish(Refusing(), asked, "done", str(tmp_path))
+    assert not Path(params["plugin_dir"], "p.py").exists()
 
 
 def test_orphans_go_and_blobs_stay(params: dict[str, Any]) -> None:
