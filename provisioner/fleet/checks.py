@@ -14,6 +14,7 @@ from provisioner.fleet.models import Host, Server
 from provisioner.fleet.placement import Alike
 from provisioner.fleet.positions import Document
 from provisioner.fleet.recipes import Recipe, find_recipe
+from provisioner.fleet.slo import GOODPUT, parse_objective
 from provisioner.fleet.suggest import did_you_mean
 from provisioner.fleet.taxonomy import builtin
 
@@ -68,6 +69,8 @@ def check_servers(document: Document, alike: Sequence[Alike], recipes: Sequence[
             _check_parallel(document, one)
         if "recipe" not in one.wrong:
             _check_recipe(document, one, find)
+        if not one.wrong & {"benchmark", "slo"}:
+            _check_benchmark(document, one)
     _check_together(document, alike)
 
 
@@ -77,10 +80,11 @@ def _check_layer(document: Document, layer: Layer) -> None:
     if isinstance(gpus, tuple) and len(set(gpus)) < len(gpus):
         document.add((*path, "gpus"), "a GPU is there twice")
     known = (*_SELECTORS, *builtin().profiles)
-    for key in values.get("image") or ():
-        if key not in known:
-            reason = "expected linux/amd64, linux/arm64, a hardware id or default"
-            document.add((*path, "image", key), reason, did_you_mean(key, known))
+    for name in ("image", "slo"):
+        for key in values.get(name) or ():
+            if key not in known:
+                reason = "expected linux/amd64, linux/arm64, a hardware id or default"
+                document.add((*path, name, key), reason, did_you_mean(key, known))
     for index, word in enumerate(values.get("extra_args") or ()):
         flag = word.partition("=")[0]
         if flag in _OWN_KEYS:
@@ -109,6 +113,21 @@ def _check_parallel(document: Document, one: Resolved) -> None:
             document.add(path, f"gives the server {count}, and tensor_parallel_size needs {size}")
         else:
             document.add(path, f"needs {size} GPUs, and gpus gives the server {count}")
+
+
+def _check_benchmark(document: Document, one: Resolved) -> None:
+    benchmark = one.server.benchmark
+    budget = benchmark.time_budget_s
+    if budget is not None and budget > benchmark.timeout_s:
+        reason = f"is more than timeout_s, after which the benchmark is ended: {budget} and {benchmark.timeout_s}"
+        document.add(one.at("benchmark", "time_budget_s"), reason)
+    if benchmark.goodput.model_dump(exclude_none=True):
+        return
+    for key, texts in one.server.slo.items():
+        for index, text in enumerate(texts):
+            if parse_objective(text).metric == GOODPUT:
+                hint = "say it in benchmark.goodput, for example {ttft: 2000, tpot: 50}"
+                document.add(one.at("slo", key, index), "nothing says which requests are good", hint)
 
 
 class _Finder:
