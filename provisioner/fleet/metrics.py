@@ -127,7 +127,7 @@ _PLAIN = {
         ),
         _plain(
             "request_rate",
-            "Request rate configured (RPS)",
+            "Request rate configured",
             "requests/s",
             None,
             "how many requests a second are started; without one, all at once as far as the concurrency allows",
