@@ -8,10 +8,11 @@ of letters has changed in between).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from provisioner.fleet.base import Frozen
+from provisioner.fleet.suggest import did_you_mean, near
 
 LATENCIES = ("ttft", "tpot", "itl", "e2el")
 """what latencies are of, in the order in which vLLM prints them"""
@@ -48,7 +49,7 @@ def metric_of(name: str) -> Metric | None:
         label=f"{summary.capitalize()} {of.upper()}",
         unit="ms",
         better="lower",
-        meaning=f"{_SUMMARY.get(summary, _percentile_words(summary))} of the {title}: {meaning}",
+        meaning=f"{_SUMMARY.get(summary, _percentile_words(summary))}, of the {title}: {meaning}",
     )
 
 
@@ -64,6 +65,20 @@ def latency_of(name: str) -> str | None:
     return found[3] if found else None
 
 
+def meant(name: str, known: Iterable[str]) -> str | None:
+    """A hint: what was probably meant by a name that is none. Every percentile is a figure, so the one that was written
+    is kept."""
+    known = tuple(known)
+    if name.lower() in LATENCIES:
+        return f'did you mean "p99_{name.lower()}_ms"?'
+    written = re.match(r"[pP](\d{1,2}(?:\.\d+)?)(?=_|$)", name)
+    if written and float(written[1]) > 0:
+        nearest = near(f"p99{name[written.end() :]}", known)
+        if nearest and nearest.startswith("p99_"):
+            return f'did you mean "p{written[1]}_{nearest.removeprefix("p99_")}"?'
+    return did_you_mean(name, known)
+
+
 def names() -> tuple[str, ...]:
     """Every figure by name, of percentiles the 99th alone: for suggestions and lists."""
     return (*_PLAIN, *(f"{summary}_{of}_ms" for of in LATENCIES for summary in SUMMARIES), *_ALIASES)
@@ -77,7 +92,7 @@ def metrics() -> Iterator[Metric]:
 
 
 def _percentile_words(summary: str) -> str:
-    return f"{summary.removeprefix('p')} of 100 are this or less, the rest is more"
+    return f"the value that {summary.removeprefix('p')} % are at or below"
 
 
 _SUMMARY = {

@@ -8,8 +8,7 @@ from typing import Literal
 
 from provisioner.fleet.base import Frozen
 from provisioner.fleet.keypath import quoted
-from provisioner.fleet.metrics import LATENCIES, metric_of, names
-from provisioner.fleet.suggest import did_you_mean, near
+from provisioner.fleet.metrics import meant, metric_of, names
 
 _FORM = re.compile(r"\s*([A-Za-z][\w.]*)\s*([<>=!≤≥]+)\s*(\S+)\s*(\S.*?)?\s*")
 _EXAMPLE = "for example output_throughput >= 1000, p99_ttft_ms <= 2000"
@@ -52,7 +51,8 @@ def parse_objective(text: str) -> Objective:
     name, sense, figure, unit = form.groups()
     metric = metric_of(name)
     if metric is None:
-        raise WrongObjectiveError(f"unknown metric {quoted(name)}", _meant(name))
+        bounded = (one for one in names() if (known := metric_of(one)) and known.better)
+        raise WrongObjectiveError(f"unknown metric {quoted(name)}", meant(name, bounded))
     if metric.better is None:
         raise WrongObjectiveError(
             f"{name} tells about the measurement, not how good the server is", "provision bench --explain lists all"
@@ -85,16 +85,3 @@ def _number(name: str, figure: str) -> tuple[float, str]:
     if not 0 < value < math.inf:
         raise WrongObjectiveError(f"{name}: expected a number above 0, got {quoted(figure, 20)}", _EXAMPLE)
     return value, form[2] or ""
-
-
-def _meant(name: str) -> str | None:
-    """The nearest figure that can be bounded. Every percentile is one: the one that was written is kept."""
-    bounded = [one for one in names() if (metric := metric_of(one)) and metric.better]
-    if name.lower() in LATENCIES:
-        return f'did you mean "p99_{name.lower()}_ms"?'
-    written = re.match(r"[pP](\d{1,2}(?:\.\d+)?)(?=_|$)", name)
-    if written and float(written[1]) > 0:
-        nearest = near(f"p99{name[written.end() :]}", bounded)
-        if nearest and nearest.startswith("p99_"):
-            return f'did you mean "p{written[1]}_{nearest.removeprefix("p99_")}"?'
-    return did_you_mean(name, bounded)

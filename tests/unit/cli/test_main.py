@@ -11,7 +11,7 @@ from provisioner.cli import main
 from provisioner.cli.main import app, run, with_default_command
 from provisioner.errors import Exit, HostError, InputError, Problem, UnreachableError, UsageError
 
-COMMANDS = ("apply", "plan", "explain", "probe", "validate", "render", "schema", "version", "lab", "recipe")
+COMMANDS = ("apply", "plan", "explain", "probe", "validate", "render", "schema", "version", "lab", "recipe", "bench")
 
 
 @pytest.mark.parametrize(
