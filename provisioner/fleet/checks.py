@@ -10,7 +10,7 @@ from typing import Any
 from provisioner.errors import ProvisionError, UsageError
 from provisioner.fleet.keypath import Key, quoted
 from provisioner.fleet.layers import Layer, Resolved
-from provisioner.fleet.models import Host, Server
+from provisioner.fleet.models import Benchmark, Host, Server
 from provisioner.fleet.placement import Alike
 from provisioner.fleet.positions import Document
 from provisioner.fleet.recipes import Recipe, find_recipe
@@ -28,6 +28,16 @@ _OWN_KEYS = {
     "--tensor-parallel-size": "tensor_parallel_size",
 }
 """flags that a key of the server stands for: given twice, checks would look at the wrong place"""
+_BENCHMARK_KEYS = {"--ready-check-timeout-sec": "ready_check_timeout_s"} | {
+    f"--{name.replace('_', '-')}": name
+    for name in Benchmark.model_fields
+    if name not in {"extra_args", "timeout_s", "time_budget_s", "ready_check_timeout_s"}
+}
+"""flags of the benchmark that a key stands for: given twice, what was measured would not be what is judged"""
+_OUR_BENCHMARK_FLAGS = frozenset(
+    {"--host", "--port", "--base-url", "--model", "--served-model-name", "--save-result", "--result-dir"}
+    | {"--result-filename", "--append-result", "--trust-remote-code"}
+)
 _OUR_TARGETS = frozenset({"/root/.cache/huggingface"})
 """mount points of every server's container"""
 _SECRET_ENV = {"HF_TOKEN": "hub.token", "HUGGING_FACE_HUB_TOKEN": "hub.token", "VLLM_API_KEY": "api_key"}
@@ -89,6 +99,14 @@ def _check_layer(document: Document, layer: Layer) -> None:
         flag = word.partition("=")[0]
         if flag in _OWN_KEYS:
             document.add((*path, "extra_args", index), f"{flag} has a key of its own", f"use {_OWN_KEYS[flag]}")
+    benchmark = values.get("benchmark")
+    for index, word in enumerate(benchmark.extra_args if benchmark is not None else ()):
+        flag = word.partition("=")[0]
+        if flag in _BENCHMARK_KEYS:
+            hint = f"use benchmark.{_BENCHMARK_KEYS[flag]}"
+            document.add((*path, "benchmark", "extra_args", index), f"{flag} has a key of its own", hint)
+        elif flag in _OUR_BENCHMARK_FLAGS:
+            document.add((*path, "benchmark", "extra_args", index), f"{flag} follows from the server")
     for name in values.get("env") or ():
         if name in _SECRET_ENV:
             hint = f"use {_SECRET_ENV[name]} with a reference such as env:{name}"
