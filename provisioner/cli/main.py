@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from provisioner.cli.bench import bench_app
 from provisioner.cli.console import say
 from provisioner.cli.lab import lab_app
 from provisioner.cli.recipe import recipe_app
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(lab_app, name="lab")
 app.add_typer(recipe_app, name="recipe")
+app.add_typer(bench_app, name="bench")
 
 FleetFile = Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet file.", show_default=False)]
 Hosts = Annotated[list[str], typer.Option("--hosts", metavar="NAME", help="Only these hosts (may be repeated).")]
@@ -220,8 +222,11 @@ def run(argv: Sequence[str]) -> int:
 
 
 def with_default_command(argv: Sequence[str], commands: Any) -> list[str]:
-    """`fleet.yaml …` → `apply fleet.yaml …`: a first word that names a file, or one after flags and no command."""
+    """`fleet.yaml …` → `apply fleet.yaml …`: a first word that names a file, or one after flags and no command.
+    `bench --explain …` → `bench explain …`."""
     words = list(argv)
+    if words[:2] == ["bench", "--explain"]:
+        return ["bench", "explain", *words[2:]]
     if not words or words[0] in commands:
         return words
     if not words[0].startswith("-"):

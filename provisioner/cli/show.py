@@ -60,6 +60,7 @@ def _host_plan(host: HostSurvey, diff: bool) -> list[str]:
     for server in host.plan.servers:
         lines.append(f"    {server.name}: {server.model_id} ({server.precision}) on {server.host}:{server.port}")
         lines.append(f"      vllm serve {' '.join(server.argv)}")
+        lines += [f"      slo: {', '.join(map(str, server.slo))}"] if server.slo else []
     lines += [f"  ! {warning}" for warning in host.plan.warnings]
     for change in host.changes.changes:
         lines.append(f"  ~ {change.role}: {short(change.subject)}: {change.reason}")

@@ -10,10 +10,11 @@ from typing import Any
 from provisioner.errors import ProvisionError, UsageError
 from provisioner.fleet.keypath import Key, quoted
 from provisioner.fleet.layers import Layer, Resolved
-from provisioner.fleet.models import Host, Server
+from provisioner.fleet.models import Benchmark, Host, Server
 from provisioner.fleet.placement import Alike
 from provisioner.fleet.positions import Document
 from provisioner.fleet.recipes import Recipe, find_recipe
+from provisioner.fleet.slo import GOODPUT, parse_objective
 from provisioner.fleet.suggest import did_you_mean
 from provisioner.fleet.taxonomy import builtin
 
@@ -27,6 +28,16 @@ _OWN_KEYS = {
     "--tensor-parallel-size": "tensor_parallel_size",
 }
 """flags that a key of the server stands for: given twice, checks would look at the wrong place"""
+_BENCHMARK_KEYS = {"--ready-check-timeout-sec": "ready_check_timeout_s"} | {
+    f"--{name.replace('_', '-')}": name
+    for name in Benchmark.model_fields
+    if name not in {"extra_args", "timeout_s", "time_budget_s", "ready_check_timeout_s"}
+}
+"""flags of the benchmark that a key stands for: given twice, what was measured would not be what is judged"""
+_OUR_BENCHMARK_FLAGS = frozenset(
+    {"--host", "--port", "--base-url", "--model", "--served-model-name", "--save-result", "--result-dir"}
+    | {"--result-filename", "--append-result", "--trust-remote-code"}
+)
 _OUR_TARGETS = frozenset({"/root/.cache/huggingface"})
 """mount points of every server's container"""
 _SECRET_ENV = {"HF_TOKEN": "hub.token", "HUGGING_FACE_HUB_TOKEN": "hub.token", "VLLM_API_KEY": "api_key"}
@@ -68,6 +79,8 @@ def check_servers(document: Document, alike: Sequence[Alike], recipes: Sequence[
             _check_parallel(document, one)
         if "recipe" not in one.wrong:
             _check_recipe(document, one, find)
+        if not one.wrong & {"benchmark", "slo"}:
+            _check_benchmark(document, one)
     _check_together(document, alike)
 
 
@@ -77,14 +90,23 @@ def _check_layer(document: Document, layer: Layer) -> None:
     if isinstance(gpus, tuple) and len(set(gpus)) < len(gpus):
         document.add((*path, "gpus"), "a GPU is there twice")
     known = (*_SELECTORS, *builtin().profiles)
-    for key in values.get("image") or ():
-        if key not in known:
-            reason = "expected linux/amd64, linux/arm64, a hardware id or default"
-            document.add((*path, "image", key), reason, did_you_mean(key, known))
+    for name in ("image", "slo"):
+        for key in values.get(name) or ():
+            if key not in known:
+                reason = "expected linux/amd64, linux/arm64, a hardware id or default"
+                document.add((*path, name, key), reason, did_you_mean(key, known))
     for index, word in enumerate(values.get("extra_args") or ()):
         flag = word.partition("=")[0]
         if flag in _OWN_KEYS:
             document.add((*path, "extra_args", index), f"{flag} has a key of its own", f"use {_OWN_KEYS[flag]}")
+    benchmark = values.get("benchmark")
+    for index, word in enumerate(benchmark.extra_args if benchmark is not None else ()):
+        flag = word.partition("=")[0]
+        if flag in _BENCHMARK_KEYS:
+            hint = f"use benchmark.{_BENCHMARK_KEYS[flag]}"
+            document.add((*path, "benchmark", "extra_args", index), f"{flag} has a key of its own", hint)
+        elif flag in _OUR_BENCHMARK_FLAGS:
+            document.add((*path, "benchmark", "extra_args", index), f"{flag} follows from the server")
     for name in values.get("env") or ():
         if name in _SECRET_ENV:
             hint = f"use {_SECRET_ENV[name]} with a reference such as env:{name}"
@@ -109,6 +131,21 @@ def _check_parallel(document: Document, one: Resolved) -> None:
             document.add(path, f"gives the server {count}, and tensor_parallel_size needs {size}")
         else:
             document.add(path, f"needs {size} GPUs, and gpus gives the server {count}")
+
+
+def _check_benchmark(document: Document, one: Resolved) -> None:
+    benchmark = one.server.benchmark
+    budget = benchmark.time_budget_s
+    if budget is not None and budget > benchmark.timeout_s:
+        reason = f"is more than timeout_s, after which the benchmark is ended: {budget} and {benchmark.timeout_s}"
+        document.add(one.at("benchmark", "time_budget_s"), reason)
+    if benchmark.goodput.model_dump(exclude_none=True):
+        return
+    for key, texts in one.server.slo.items():
+        for index, text in enumerate(texts):
+            if parse_objective(text).metric == GOODPUT:
+                hint = "say it in benchmark.goodput, for example {ttft: 2000, tpot: 50}"
+                document.add(one.at("slo", key, index), "nothing says which requests are good", hint)
 
 
 class _Finder:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from provisioner.fleet.base import Frozen, Platform
+from provisioner.fleet.slo import parse_objective
 
 _NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 _HOST = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$"
@@ -76,6 +77,14 @@ SecretRef = Annotated[
 """Where a secret is, never the secret: `env:NAME`, `file:PATH` (relative to the fleet file), `command:CMD`, or
 `vault:FILE#KEY`, a key (`outer.inner`) of a YAML file that Ansible Vault has encrypted; without a key, the file's text.
 """
+
+
+def _objective(value: str) -> str:
+    return str(parse_objective(value))
+
+
+Slo = Annotated[str, AfterValidator(_objective)]
+"""`METRIC >= NUMBER` or `METRIC <= NUMBER`; METRIC as vLLM's result JSON calls it."""
 
 
 class Ssh(Frozen):
@@ -198,6 +207,9 @@ class Benchmark(Frozen):
     """Requests in flight at most; the guide: the server's max_num_seqs, 1024 without one."""
     num_prompts: Count | None = None
     """Requests in all; the guide: 2048, at least five times max_concurrency to measure the steady state."""
+    time_budget_s: Count | None = None
+    """seconds that the requests may take, about: a short calibration on the host tells how many fit, whole rounds of
+    max_concurrency up to num_prompts. Left out: 600 where neither num_prompts nor the guide's 2048 apply."""
     request_rate: Annotated[float, Field(gt=0)] | None = None
     """requests a second; vLLM: all at once (up to max_concurrency)"""
     burstiness: Annotated[float, Field(gt=0)] | None = None
@@ -210,9 +222,10 @@ class Benchmark(Frozen):
         "itl",
         "e2el",
     )
-    """What percentiles are reported of: time to first token, time per output token, inter-token and whole latency."""
+    """What is reported of time to first token, time per output token, inter-token and whole latency. The first three
+    always are, and what `slo` names."""
     metric_percentiles: tuple[Annotated[float, Field(gt=0, lt=100)], ...] = ()
-    """Which percentiles; vLLM: 99."""
+    """Which percentiles; 99 and those that `slo` names are always asked for."""
     goodput: Goodput = Goodput()
     ready_check_timeout_s: Annotated[int, Field(ge=0, strict=True)] = 600
     """seconds that the client waits for the server; 0 does not wait, as vLLM does from 0.14 on unless told"""
@@ -286,6 +299,10 @@ class Server(Frozen):
     """What clients must send; without it, everybody who reaches the port is served."""
     health_timeout_s: Count = 1800
     """seconds until /health must answer (loading can take 15 minutes and more)"""
+    slo: dict[str, tuple[Slo, ...]] = Field(default_factory=dict)
+    """What the benchmark's figures must be, or the gate fails: `output_throughput >= 1000`, `p99_ttft_ms <= 2000` (the
+    keys of vLLM's result JSON, `output_throughput_per_gpu`, `goodput`). A list, or lists by `linux/amd64`,
+    `linux/arm64`, a hardware id or `default`; the most exact wins."""
     benchmark: Benchmark = Benchmark()
 
 

@@ -101,8 +101,15 @@ def _server() -> Schema:
         "image": {"$ref": "#/$defs/image", "description": section["properties"]["image"].get("description", "")},
         "env": _words_by_name(section["properties"]["env"]),
         "extra_args": {**section["properties"]["extra_args"], "type": ["array", "null"], "items": _WORD},
+        "slo": _objectives(section["properties"]["slo"].get("description", "")),
     }
     return section
+
+
+def _objectives(text: str) -> Schema:
+    some: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
+    by_what = {"type": "object", "additionalProperties": some}
+    return {"anyOf": [*some["anyOf"][:2], by_what, {"type": "null"}], "description": text}
 
 
 def _image() -> Schema:

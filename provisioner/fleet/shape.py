@@ -12,6 +12,7 @@ from provisioner.fleet.keypath import Key, quoted
 from provisioner.fleet.layers import Layer
 from provisioner.fleet.models import Build, Image, Server
 from provisioner.fleet.positions import Document
+from provisioner.fleet.slo import WrongObjectiveError, parse_objective
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _IMAGE_KEYS = frozenset(Image.model_fields)
@@ -97,6 +98,16 @@ def words(document: Document, value: Any, path: Key) -> tuple[str, ...]:
     return tuple(word for word in made if word is not None)
 
 
+def objectives(document: Document, value: Any, path: Key) -> dict[str, tuple[str, ...]]:
+    """`slo:` as one objective, a list of them, or lists by platform, hardware or `default`."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        made = _objectives(document, value, path)
+        return {"default": made} if made else {}
+    return {key: _objectives(document, entry, (*path, key)) for key, entry in value.items()}
+
+
 def placed_on(document: Document, value: Any, path: Key, groups: Mapping[str, Sequence[str]]) -> tuple[str, ...] | None:
     """Names of hosts, of ranges and of the hosts of groups, all written out; None for all hosts."""
     if value is None:
@@ -175,6 +186,29 @@ def _image(document: Document, value: Any, path: Key) -> Image | None:
     return validated(Image, rest, path, document, given)
 
 
+def _objectives(document: Document, value: Any, path: Key) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return _objective(document, value, path)
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        hint = "for example [output_throughput >= 1000, p99_ttft_ms <= 2000]"
+        document.add(path, f"expected a list of objectives, got {given_as(value, path)}", hint)
+        return ()
+    return tuple(one for index, entry in enumerate(value) for one in _objective(document, entry, (*path, index)))
+
+
+def _objective(document: Document, value: Any, path: Key) -> tuple[str, ...]:
+    if not isinstance(value, str):
+        document.add(path, f"expected an objective, got {given_as(value, path)}", "for example p99_ttft_ms <= 2000")
+        return ()
+    try:
+        return (str(parse_objective(value)),)
+    except WrongObjectiveError as error:
+        document.add(path, str(error), error.hint)
+        return ()
+
+
 def _build(document: Document, value: Any, path: Key) -> Build | None:
     if value is not None and not isinstance(value, Mapping):
         return validated(Build, value, path, document)
@@ -193,5 +227,10 @@ def _word(document: Document, value: Any, path: Key) -> str | None:
     return document.text(path)
 
 
-_FORMS: dict[str, Callable[[Document, Any, Key], Any]] = {"image": images, "env": words_by_name, "extra_args": words}
+_FORMS: dict[str, Callable[[Document, Any, Key], Any]] = {
+    "image": images,
+    "env": words_by_name,
+    "extra_args": words,
+    "slo": objectives,
+}
 """keys of a server that may be written in several ways"""

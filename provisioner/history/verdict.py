@@ -22,6 +22,8 @@ class CheckResult(Frozen):
     request: str = ""
     answer: str = ""
     log: str = ""
+    skipped: bool = False
+    """it could not be judged here, and `detail` says why; it counts as passed"""
 
 
 class Latency(Frozen):
@@ -77,6 +79,78 @@ class ImageSeen(Frozen):
         return (self.digest or self.id).removeprefix("sha256:")[:12]
 
 
+class GpuReading(Frozen):
+    """One GPU at one moment, as nvidia-smi tells it; None for what it does not tell ([N/A])."""
+
+    sm_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    memory_used_mib: float | None = None
+    utilization_percent: float | None = None
+
+
+class Spread(Frozen):
+    """What a figure was over several readings."""
+
+    lowest: float
+    mean: float
+    highest: float
+
+
+class GpuLoad(Frozen):
+    """One GPU while the benchmark ran: each figure of `GpuReading` over `readings` moments."""
+
+    readings: int
+    sm_clock_mhz: Spread | None = None
+    memory_clock_mhz: Spread | None = None
+    temperature_c: Spread | None = None
+    power_w: Spread | None = None
+    memory_used_mib: Spread | None = None
+    utilization_percent: Spread | None = None
+
+
+class GpuEvidence(Frozen):
+    """One GPU before, during and after the benchmark."""
+
+    index: int
+    name: str
+    before: GpuReading | None = None
+    under_load: GpuLoad | None = None
+    """None when the benchmark ended before the first reading"""
+    after: GpuReading | None = None
+
+
+class GpuProcess(Frozen):
+    """A process that computed on a GPU beside the server's own."""
+
+    pid: int
+    name: str
+    memory_mib: float | None = None
+
+
+class Evidence(Frozen):
+    """The circumstances that a benchmark's figures were measured under. What the host cannot tell is None or empty, and
+    `notes` say why."""
+
+    driver: str | None = None
+    """version of the GPU driver"""
+    image_digest: str | None = None
+    """sha256:… of the running image in its registry, else its id on the host"""
+    serve_argv: tuple[str, ...] = ()
+    """what the server was started with, after `vllm`"""
+    bench_argv: tuple[str, ...] = ()
+    """what measured it, after `vllm`, as it was run"""
+    gpus: tuple[GpuEvidence, ...] = ()
+    cpus: int | None = None
+    load_before: float | None = None
+    """processes that ran or wanted to, on average over the last minute before the benchmark"""
+    load_after: float | None = None
+    other_gpu_processes: tuple[GpuProcess, ...] = ()
+    """seen before or after it, outside the server's container"""
+    notes: tuple[str, ...] = ()
+
+
 class ServerVerdict(Frozen):
     """Everything one row of the final table needs, and why a server passed or did not."""
 
@@ -103,6 +177,8 @@ class ServerVerdict(Frozen):
     chat_answer: str | None = None
     """what the server said in the plain chat"""
     benchmark: BenchmarkResult | None = None
+    evidence: Evidence | None = None
+    """what the benchmark was measured under; None without one"""
     passed: bool
     reasons: tuple[str, ...] = ()
     """why it did not pass; empty when it did"""

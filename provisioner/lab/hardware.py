@@ -28,6 +28,8 @@ _FIELDS = (
     "utilization.gpu",
     "temperature.gpu",
     "power.draw",
+    "clocks.sm",
+    "clocks.mem",
     "cuda_version",  # not a query field of the real one: for the head of its table
 )
 
@@ -115,7 +117,7 @@ def gpu_table(host: LabHost) -> str:
     for index in range(host.gpus):
         identity = f"GPU-{uuid.uuid5(uuid.NAMESPACE_DNS, f'{host.name}/{index}')}"
         bus = f"00000000:{index + 1:02X}:00.0"
-        rest = [kind.driver, kind.compute_cap, "0", "34", "71.20", kind.cuda]
+        rest = [kind.driver, kind.compute_cap, "0", "34", "71.20", "345", "1593", kind.cuda]
         lines.append(", ".join([str(index), kind.name, identity, bus, *memory, *rest]))
     return "\n".join(lines) + "\n"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from provisioner.fleet.base import Frozen, Platform
+from provisioner.fleet.slo import Objective
 
 
 def connect_address(bind: str) -> str:
@@ -73,15 +74,31 @@ class Plugin(Frozen):
     """of the file, where it is locked"""
 
 
+class Calibration(Frozen):
+    """How a time budget becomes a number of requests: one short round tells how long a whole one takes."""
+
+    argv: tuple[str, ...]
+    """after `vllm`: bench serve … with as many requests as are in flight at once"""
+    concurrency: int
+    output_len: int | None
+    """tokens of every answer of the short round; None where it asks what the benchmark asks"""
+    budget_s: int
+
+
 class Benchmark(Frozen):
     """`vllm bench serve` of one server."""
 
     argv: tuple[str, ...]
     """after `vllm`: bench serve …"""
     num_prompts: int
+    """requests; with `calibration` at most"""
     output_len: int | None
     """tokens of every answer; None where answers may end sooner or differ"""
     timeout_s: int
+    mounts: tuple[str, ...] = ()
+    """those of the server: a dataset may lie there"""
+    calibration: Calibration | None = None
+    """None: `num_prompts` is what it is"""
 
 
 class Server(Frozen):
@@ -113,6 +130,11 @@ class Server(Frozen):
     """secret reference"""
     health_timeout_s: int
     reasoning: bool
+    tool_call_parser: str | None
+    """None: the model may not decide to call tools"""
+    log_stats: bool = True
+    """whether /metrics tells about requests"""
+    slo: tuple[Objective, ...] = ()
     benchmark: Benchmark
 
     @property

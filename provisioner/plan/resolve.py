@@ -9,10 +9,11 @@ from provisioner.errors import HostError
 from provisioner.fleet.base import Platform
 from provisioner.fleet.models import Fleet, Host, Server
 from provisioner.fleet.recipes import Command, Recipe, resolve
+from provisioner.fleet.slo import Objective, parse_objective
 from provisioner.fleet.taxonomy import HardwareProfile, match_hardware, profile_of
 from provisioner.plan import flags, model, render, variables
 from provisioner.plan.arguments import at_commit, server_argv
-from provisioner.plan.bench import benchmark
+from provisioner.plan.bench import benchmark, default_max_num_seqs
 from provisioner.plan.docker_run import docker_run, gpus_value
 from provisioner.plan.exposure import exposure
 from provisioner.plan.facts import Facts
@@ -162,6 +163,7 @@ def _decided(
     )
     max_len = flags.value_of(argv, "--max-model-len")
     max_seqs = flags.value_of(argv, "--max-num-seqs")
+    slo = _objectives(server, profile, platform)
     bench = benchmark(
         server.benchmark,
         model_id=command.model_id,
@@ -169,9 +171,13 @@ def _decided(
         connect_to=model.connect_address(server.host),
         port=server.port,
         trust_remote_code=flags.any_flag(argv, "--trust-remote-code"),
-        max_num_seqs=int(max_seqs) if max_seqs and max_seqs.isdecimal() else None,
+        max_num_seqs=int(max_seqs)
+        if max_seqs and max_seqs.isdecimal()
+        else default_max_num_seqs(profile.display_name, profile.gpu_memory_gb),
         max_model_len=int(max_len) if max_len and max_len.isdecimal() else None,
         commit=commit,
+        slo=slo,
+        mounts=server.mounts,
     )
     planned = model.Server(
         name=server.name,
@@ -195,6 +201,9 @@ def _decided(
         api_key=server.api_key,
         health_timeout_s=server.health_timeout_s,
         reasoning=flags.any_flag(argv, "--reasoning-parser"),
+        tool_call_parser=_tool_call_parser(argv),
+        log_stats=not flags.any_flag(argv, "--disable-log-stats"),
+        slo=slo,
         benchmark=bench,
     )
     weights = model.Weights(repo=command.model_id, revision=revision, image=image.reference)
@@ -206,6 +215,17 @@ def _decided(
         command,
         (*exposure(server), *_notes(server, command, image, revision), *dropped),
     )
+
+
+def _objectives(server: Server, profile: HardwareProfile, platform: Platform) -> tuple[Objective, ...]:
+    """Those of the most exact entry: of the hardware, of the platform, of everything."""
+    texts = next((server.slo[key] for key in (profile.id, platform, "default") if key in server.slo), ())
+    return tuple(parse_objective(text) for text in texts)
+
+
+def _tool_call_parser(argv: tuple[str, ...]) -> str | None:
+    """How calls are read, where the model may decide to make them."""
+    return flags.value_of(argv, "--tool-call-parser") if flags.any_flag(argv, "--enable-auto-tool-choice") else None
 
 
 def _notes(server: Server, command: Command, image: model.Image, revision: str) -> tuple[str, ...]:

@@ -193,8 +193,14 @@ def _validate(
     if worst is None:
         return replace(outcome, verdicts=verdicts)
     reasons = [reason for verdict in verdicts for reason in verdict.reasons]
-    message = "\n".join(filter(None, [*reasons, worst.log]))
+    message = "\n".join(filter(None, [*reasons, *_exchanges(worst), worst.log]))
     return replace(outcome, verdicts=verdicts, exit_code=Exit(worst.exit_code), message=message)
+
+
+def _exchanges(verdict: ServerVerdict) -> list[str]:
+    """What was asked and what came back, of every check that failed."""
+    failed = [check for check in verdict.checks if not check.passed and check.request]
+    return [line for check in failed for line in (f"{check.name}: asked {check.request}", f"  answer: {check.answer}")]
 
 
 def _final_event(outcome: HostOutcome) -> Event:

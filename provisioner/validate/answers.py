@@ -1,42 +1,51 @@
-"""Real requests to a server: what it serves, one plain and one streamed chat, and whether its API key is asked for."""
+"""Real requests to a server: does it serve what was planned, and does it do what its arguments promise?
+
+What is asked follows from the server: its API key, its parsers, whether it keeps statistics. Every request goes through
+the SSH connection, so that a server on its host's loopback is asked as a client on that host would.
+"""
 
 from __future__ import annotations
 
-import http.client
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from provisioner.errors import GateError
 from provisioner.fleet.base import Frozen
-from provisioner.history.redact import redact
 from provisioner.history.verdict import CheckResult
 from provisioner.hosts.transport import Transport
 from provisioner.plan.model import Server
 from provisioner.validate import judge
-from provisioner.validate.api import Answer, BadStatus, describe, request, stream
-from provisioner.validate.remote import last_log
+from provisioner.validate.asking import Asking, Exchange
 
 QUESTION = "Say hello, and tell in one sentence what a GPU is for."
-MAX_TOKENS = 64
-ANSWER_TIMEOUT_S = 300.0
-"""how long a server may be silent; the first request of a fresh server compiles kernels"""
-SHOWN = 2000
-"""characters of an answer that a failed check keeps"""
+CHAT_TOKENS = 64
+THINKING_TOKENS = 512
+"""for a server that splits its thinking off: enough to come to an end with it"""
+CUT_TOKENS = 8
+TOOL_QUESTION = "What is the weather in Paris right now? Call the tool, do not guess."
+FUNCTION, PARAMETER = "get_weather", "city"
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": FUNCTION,
+        "description": "The weather in a city at this moment.",
+        "parameters": {
+            "type": "object",
+            "properties": {PARAMETER: {"type": "string", "enum": ["Paris", "Tokyo"]}},
+            "required": [PARAMETER],
+            "additionalProperties": False,
+        },
+    },
+}
+TOO_LONG_EXTRA = 16
+"""words beyond the longest prompt; a word is a token at least"""
+TOO_LONG_MOST = 4_000_000
+"""tokens from which on a prompt that is too long is not made: it is sent through SSH"""
+WRONG_KEY = "provision-wrong-key"
 CHAT = "/v1/chat/completions"
 MODELS = "/v1/models"
 
 Report = Callable[[str], None]
-Body = dict[str, Any]
-Judge = Callable[[Answer], tuple[bool, str]]
-
-
-class BrokenServerError(GateError):
-    """A server that was healthy died or failed on a request. `log` holds its last lines."""
-
-    def __init__(self, message: str, *, log: str) -> None:
-        super().__init__(message, hint="the last lines of the server's log say why")
-        self.log = log
+Checks = Iterator[CheckResult]
 
 
 class Answers(Frozen):
@@ -58,116 +67,154 @@ def check_answers(
     *,
     api_key: str | None = None,
     secrets: Iterable[str] = (),
+    rehearsal: bool = False,
     on_progress: Report = lambda _text: None,
 ) -> Answers:
     """Every check, in order. A failed check is in the result; BrokenServerError when the
-    server dies or breaks while it is asked, as nothing after that would mean anything."""
-    asking = _Asking(transport, server, api_key, (*secrets, *([api_key] if api_key else [])))
-    on_progress("models")
-    checks = [asking.check("models", MODELS, None, lambda answer: judge.models(answer, server.served_model_name))]
+    server dies or breaks while it is asked, as nothing after that would mean anything.
+
+    `rehearsal`: the model is a stand-in that decides nothing, so what needs a decision of it is judged as far as it can
+    be, and told as skipped.
+    """
+    course = _Course(Asking(transport, server, api_key, (*secrets, *([api_key] if api_key else []))), server, rehearsal)
+    steps: list[tuple[str, Callable[[], Checks]]] = [("served name", course.served_name)]
     if api_key is not None:
-        on_progress("API key")
-        checks.append(asking.check("API key", MODELS, None, judge.refused, send_key=False))
-    on_progress("plain chat")
-    body = _chat_body(server)
-    checks.append(asking.check("plain chat", CHAT, body, lambda answer: judge.chat(answer, server.reasoning)))
-    on_progress("streamed chat")
-    checks.append(asking.check_stream("streamed chat", CHAT, {**body, "stream": True}))
-    return Answers(checks=tuple(checks), chat=asking.chat_text, version=asking.version())
+        steps.append(("API key", course.api_key))
+    steps += [("plain chat", course.plain_chat), ("streamed chat", course.streamed_chat)]
+    steps.append(("max_tokens", course.max_tokens))
+    if server.tool_call_parser is not None:
+        steps.append(("tool call", course.tool_call))
+    steps += [("too long a prompt", course.too_long), ("metrics", course.metrics)]
+    checks: list[CheckResult] = []
+    for name, step in steps:
+        on_progress(name)
+        checks += step()
+    return Answers(checks=tuple(checks), chat=course.chat_text, version=course.version())
 
 
-class _Asking:
-    """The requests to one server, with what all of them need."""
+class _Course:
+    """The checks of one server, in the order in which they are made."""
 
-    def __init__(self, transport: Transport, server: Server, api_key: str | None, secrets: tuple[str, ...]) -> None:
-        self._transport = transport
+    def __init__(self, asking: Asking, server: Server, rehearsal: bool) -> None:
+        self._asking = asking
         self._server = server
-        self._api_key = api_key
-        self._secrets = secrets
+        self._rehearsal = rehearsal
+        self._context: int | None = None
         self.chat_text: str | None = None
 
-    def check(self, name: str, path: str, body: Body | None, judged: Judge, *, send_key: bool = True) -> CheckResult:
-        start = time.monotonic()
-        answer = self._request(name, path, body, send_key)
-        passed, detail = judged(answer)
-        if path == CHAT and passed:
-            self.chat_text = redact(judge.text_of(judge.message_of(answer)).strip(), self._secrets)
-        return self._result(name, path, body, passed, detail, start, f"HTTP {answer.status} {answer.text}")
+    def served_name(self) -> Checks:
+        name, served = "served name", self._server.served_model_name
+        exchange = self._asking.ask(name, MODELS)
+        self._context = judge.context_of(exchange.answer, served)
+        yield self._asking.result(name, exchange, judge.models(exchange.answer, served))
 
-    def check_stream(self, name: str, path: str, body: Body) -> CheckResult:
-        start = time.monotonic()
-        lines: list[str] = []
-        try:
-            for line in stream(
-                self._transport, self._server, path, body=body, api_key=self._api_key, timeout_s=ANSWER_TIMEOUT_S
-            ):
-                lines.append(line)
-                if line == "data: [DONE]":
-                    break
-        except BadStatus as error:
-            if error.answer.status >= 500:
-                raise self._broken(name, path, body, str(error), start) from error
-            return self._result(name, path, body, False, str(error), start, str(error))
-        except (OSError, http.client.HTTPException) as error:
-            raise self._broken(name, path, body, _words(error), start) from error
-        passed, detail = judge.streamed(lines, self._server.reasoning)
-        return self._result(name, path, body, passed, detail, start, "\n".join(lines))
+    def api_key(self) -> Checks:
+        """It is asked for, and not any key will do."""
+        for name, key, sent in (("API key", None, "without it"), ("wrong API key", WRONG_KEY, "with it")):
+            exchange = self._asking.ask(name, MODELS, key=key)
+            yield self._asking.result(name, exchange, judge.refused(exchange.answer, sent))
+
+    def plain_chat(self) -> Checks:
+        body = self._chat_body(QUESTION)
+        exchange = self._asking.ask("plain chat", CHAT, body)
+        judged = judge.chat(exchange.answer)
+        message = judge.message_of(exchange.answer)
+        if judged[0]:
+            self.chat_text = self._asking.redact(judge.text_of(message).strip())
+        yield self._asking.result("plain chat", exchange, judged)
+        if exchange.answer.status == 200:
+            yield from self._more("", exchange, message, judge.usage_of(exchange.answer), body["max_tokens"])
+
+    def streamed_chat(self) -> Checks:
+        body = {**self._chat_body(QUESTION), "stream": True, "stream_options": {"include_usage": True}}
+        exchange = self._asking.ask_stream("streamed chat", CHAT, body)
+        if exchange.answer.status != 200:
+            words = f"HTTP {exchange.answer.status}: {exchange.answer.text[:300]}"
+            yield self._asking.result("streamed chat", exchange, (False, words))
+            return
+        read = judge.Stream(list(exchange.lines))
+        yield self._asking.result("streamed chat", exchange, read.judged())
+        if not read.problem:
+            yield from self._more("streamed ", exchange, read.message, read.usage, body["max_tokens"])
+
+    def max_tokens(self) -> Checks:
+        """An answer that may not end by itself has exactly as many tokens as were asked for."""
+        body = self._body(QUESTION, CUT_TOKENS) | {"ignore_eos": True}
+        exchange = self._asking.ask("max_tokens", CHAT, body)
+        yield self._asking.result("max_tokens", exchange, judge.full_length(exchange.answer, CUT_TOKENS))
+
+    def tool_call(self) -> Checks:
+        """The model is left to decide, so that its call goes through the parser.
+
+        A stand-in's model decides nothing: it is made to call, which needs no parser and shows the rest of the way.
+        """
+        name, parser = "tool call", self._server.tool_call_parser
+        body = self._body(TOOL_QUESTION, self._room(THINKING_TOKENS)) | {"tools": [TOOL], "tool_choice": "auto"}
+        exchange = self._asking.ask(name, CHAT, body)
+        called, detail = judge.tool_call(exchange.answer, FUNCTION, PARAMETER)
+        if called is not None or not self._rehearsal:
+            words = f"{detail}, read by {parser}" if called else detail
+            yield self._asking.result(name, exchange, (bool(called), words))
+            return
+        forced = body | {"tool_choice": {"type": "function", "function": {"name": FUNCTION}}}
+        exchange = self._asking.ask(name, CHAT, forced)
+        made, words = judge.tool_call(exchange.answer, FUNCTION, PARAMETER)
+        why = f"the rehearsal's model calls no tool by itself ({detail})"
+        if made:
+            text = f"{why}; made to, it answers {words}; {parser} is not judged"
+            yield self._asking.result(name, exchange, (True, text), skipped=True)
+        else:
+            yield self._asking.result(name, exchange, (False, f"{why}, nor when it is made to: {words}"))
+
+    def too_long(self) -> Checks:
+        name = "too long a prompt"
+        if self._context is None or self._context > TOO_LONG_MOST:
+            told = "does not say how long a prompt may be" if self._context is None else f"takes {self._context} tokens"
+            yield CheckResult(
+                name=name, passed=True, skipped=True, detail=f"{MODELS} {told}: none was sent", seconds=0.0
+            )
+            return
+        words = self._context + TOO_LONG_EXTRA
+        exchange = self._asking.ask(name, CHAT, self._body("a " * words, 1))
+        yield self._asking.result(name, exchange, judge.too_long(exchange.answer, words))
+
+    def metrics(self) -> Checks:
+        name, path = "metrics", "/metrics"
+        if not self._server.log_stats:
+            detail = "the server keeps no statistics (--disable-log-stats)"
+            yield CheckResult(name=name, passed=True, skipped=True, detail=detail, seconds=0.0)
+            return
+        exchange = self._asking.ask(name, path)
+        yield self._asking.result(name, exchange, judge.metrics(exchange.answer))
 
     def version(self) -> str | None:
         """vLLM's version as the server tells it; None when it does not say: stand-ins need not."""
-        answer = self._request("version", "/version", None, send_key=True)
+        answer = self._asking.ask("version", "/version").answer
         data = judge.json_of(answer) if answer.status == 200 else None
         version = data.get("version") if isinstance(data, dict) else None
         return version if isinstance(version, str) else None
 
-    def _request(self, name: str, path: str, body: Body | None, send_key: bool) -> Answer:
-        start = time.monotonic()
-        key = self._api_key if send_key else None
-        try:
-            answer = request(self._transport, self._server, path, body=body, api_key=key, timeout_s=ANSWER_TIMEOUT_S)
-        except (OSError, http.client.HTTPException) as error:
-            raise self._broken(name, path, body, _words(error), start) from error
-        if answer.status >= 500:
-            raise self._broken(name, path, body, f"HTTP {answer.status} {answer.text}", start)
-        return answer
+    def _more(self, kind: str, exchange: Exchange, message: dict[str, Any], counts: Any, limit: int) -> Checks:
+        """What else a chat answer shows: its token counts and where its thinking is."""
+        yield self._asking.result(f"{kind}usage", exchange, judge.usage(counts, limit))
+        if self._server.reasoning:
+            yield self._asking.result(f"{kind}reasoning", exchange, judge.reasoning(message))
 
-    def _result(
-        self,
-        name: str,
-        path: str,
-        body: Body | None,
-        passed: bool,
-        detail: str,
-        start: float,
-        answer: str,
-    ) -> CheckResult:
-        return CheckResult(
-            name=name,
-            passed=passed,
-            detail=redact(detail, self._secrets),
-            seconds=round(time.monotonic() - start, 3),
-            request=describe(self._server, path, body),
-            answer=redact(answer, self._secrets)[:SHOWN],
-            log="" if passed else last_log(self._transport, self._server.unit, self._secrets),
-        )
+    def _chat_body(self, question: str) -> dict[str, Any]:
+        if not self._server.reasoning:
+            return self._body(question, self._room(CHAT_TOKENS))
+        # Templates call the switch one or the other; those that know none ignore both.
+        thinking = {"enable_thinking": True, "thinking": True}
+        return self._body(question, self._room(THINKING_TOKENS)) | {"chat_template_kwargs": thinking}
 
-    def _broken(self, name: str, path: str, body: Body | None, words: str, start: float) -> BrokenServerError:
-        seconds = time.monotonic() - start
-        return BrokenServerError(
-            f"{self._server.unit} was healthy but broke on a request ({name}, after {seconds:.1f} s):"
-            f" {redact(words, self._secrets)[:SHOWN]} (request: {describe(self._server, path, body)})",
-            log=last_log(self._transport, self._server.unit, self._secrets),
-        )
+    def _body(self, question: str, limit: int) -> dict[str, Any]:
+        return {
+            "model": self._server.served_model_name,
+            "messages": [{"role": "user", "content": question}],
+            "max_tokens": limit,
+            "temperature": 0,
+        }
 
-
-def _chat_body(server: Server) -> Body:
-    return {
-        "model": server.served_model_name,
-        "messages": [{"role": "user", "content": QUESTION}],
-        "max_tokens": MAX_TOKENS,
-        "temperature": 0,
-    }
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    def _room(self, tokens: int) -> int:
+        """Half of what the server takes at most: the question needs some, too."""
+        return tokens if self._context is None else max(1, min(tokens, self._context // 2))

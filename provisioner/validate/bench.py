@@ -27,6 +27,8 @@ DOCKER_FAILED = 125
 TIMED_OUT = (124, 137)
 """exit codes of timeout(1): ended in time, or killed"""
 GRACE_S = 30
+MEASURING = "Starting main benchmark run"
+"""what the client prints after its warm-ups"""
 LOG_CHARACTERS = 4000
 OUTPUT_LINES = 40
 
@@ -39,6 +41,7 @@ def bench_docker_argv(server: Server, cache_dir: str, results_dir: str, *, env_f
     argv = ["docker", "run", "--rm", "--name", container_name(server), "--network", "host", "--entrypoint", "vllm"]
     # The image is on the host: it serves. Never pull another one for the measurement.
     argv += ["--pull", "never", "--volume", f"{cache_dir}:{HF_HOME}", "--volume", f"{results_dir}:{RESULTS_DIR}"]
+    argv += [word for mount in server.benchmark.mounts for word in ("--volume", mount)]
     argv += ["--env", f"HF_HOME={HF_HOME}", "--env", "HF_HUB_OFFLINE=1"]
     if env_file is not None:
         argv += ["--env-file", env_file]
@@ -66,11 +69,12 @@ def run_benchmark(
     api_key: str | None = None,
     secrets: Iterable[str] = (),
     on_progress: Progress = lambda _text: None,
+    on_measuring: Callable[[], None] = lambda: None,
     interrupted: Interrupted = lambda: False,
 ) -> BenchmarkResult:
     """Run the server's benchmark, at most `server.benchmark.timeout_s` seconds an attempt, and write its whole JSON to
-    the file `save_to`. GateError when it ends without a result; HostError when Docker cannot run it. The container
-    is gone afterwards, however this ends."""
+    the file `save_to`. `on_measuring` is called when the client has warmed the server up. GateError when it ends
+    without a result; HostError when Docker cannot run it. The container is gone afterwards, however this ends."""
     secrets = (*secrets, *([api_key] if api_key else []))
     results_dir = f"{HOST_RESULTS_DIR}/{server.name}"
     env_file = f"{results_dir}.env" if api_key else None
@@ -79,7 +83,7 @@ def run_benchmark(
         if env_file:
             _write_secret(transport, env_file, f"OPENAI_API_KEY={api_key}\n")
         argv = bench_docker_argv(server, cache_dir, results_dir, env_file=env_file)
-        _run(transport, server, argv, secrets, on_progress, interrupted)
+        _run(transport, server, argv, secrets, on_progress, on_measuring, interrupted)
         text = _fetch(transport, f"{results_dir}/{RESULT_FILE}")
     except BaseException as error:
         _clean_after(error, transport, server, results_dir, env_file)
@@ -104,6 +108,7 @@ def _run(
     argv: list[str],
     secrets: tuple[str, ...],
     on_progress: Progress,
+    on_measuring: Callable[[], None],
     interrupted: Interrupted,
 ) -> None:
     limit = server.benchmark.timeout_s
@@ -111,6 +116,8 @@ def _run(
 
     def tell(line: str) -> None:
         stop_if(interrupted)
+        if line.startswith(MEASURING):
+            on_measuring()
         if text := progress_text(line):
             on_progress(redact(text, secrets))
 

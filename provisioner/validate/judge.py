@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from provisioner.validate.api import Answer
 
+Judgement = tuple[bool, str]
 REASONING_KEYS = ("reasoning", "reasoning_content")  # newer and older versions of vLLM
 FINISHED = ("stop", "length")
 ROW = 8
 """characters from which on an answer of one character alone counts as broken: what a model that computes NaN says"""
+METRICS = (
+    ("vllm:num_requests_running",),
+    ("vllm:num_requests_waiting",),
+    ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),  # newer and older versions of vLLM
+    ("vllm:prompt_tokens_total",),
+    ("vllm:generation_tokens_total",),
+)
+"""what dashboards and alerts are made of, each under one of its names"""
+_THINKING = re.compile(r"</?think>")
+_SHORT = 160
 
 
-def models(answer: Answer, name: str) -> tuple[bool, str]:
+def models(answer: Answer, name: str) -> Judgement:
     """/v1/models lists `name`."""
     data = json_of(answer)
     entries = data.get("data") if isinstance(data, dict) else None
@@ -23,80 +36,198 @@ def models(answer: Answer, name: str) -> tuple[bool, str]:
     return name in names, f"serves {', '.join(map(str, names)) or 'nothing'}; expected {name}"
 
 
-def refused(answer: Answer) -> tuple[bool, str]:
-    """A request without the API key is turned away."""
-    return answer.status == 401, f"HTTP {answer.status} without the API key; expected 401"
+def context_of(answer: Answer, name: str) -> int | None:
+    """How many tokens a request may have, as /v1/models tells it; None when it does not."""
+    data = json_of(answer)
+    entries = data.get("data") if isinstance(data, dict) else None
+    for entry in entries if isinstance(entries, list) else ():
+        length = entry.get("max_model_len") if isinstance(entry, dict) and entry.get("id") == name else None
+        if isinstance(length, int) and length > 0:
+            return length
+    return None
 
 
-def chat(answer: Answer, reasoning: bool) -> tuple[bool, str]:
-    """A plain chat answer has text, a finish reason and a token count, and no thinking in its content."""
+def refused(answer: Answer, sent: str) -> Judgement:
+    """A request is turned away; `sent` says with what key."""
+    return answer.status == 401, f"HTTP {answer.status} {sent}; expected 401"
+
+
+def chat(answer: Answer) -> Judgement:
+    """A plain chat answer has text that says something, and a finish reason."""
     if answer.status != 200:
         return False, f"HTTP {answer.status}, expected 200"
-    data, message = json_of(answer), message_of(answer)
-    text = text_of(message)
+    text = text_of(message_of(answer))
     if not text:
         return False, "neither content nor reasoning in the answer"
-    if reasoning and "</think>" in (message.get("content") or ""):
-        return False, "the thinking is in the content: the reasoning parser does not fit the model"
     if _one_character(text):
         return False, f"the answer is one character again and again: {text[-ROW:]!r}"
-    finish = data["choices"][0].get("finish_reason")
+    finish = finish_of(answer)
     if finish not in FINISHED:
         return False, f"finish_reason is {finish!r}, expected one of {', '.join(FINISHED)}"
-    tokens = (data.get("usage") or {}).get("completion_tokens")
-    if not isinstance(tokens, int) or tokens < 1:
-        return False, f"usage.completion_tokens is {tokens!r}, expected a count"
-    return True, f"{tokens} tokens, finish_reason {finish}"
+    return True, f"{len(text)} characters, finish_reason {finish}"
 
 
-def streamed(lines: list[str], reasoning: bool) -> tuple[bool, str]:
-    """A streamed chat answer (its lines) has chunks with text, ends with [DONE], and has no thinking in its content."""
-    payloads = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
-    if not payloads or payloads[-1] != "[DONE]":
-        return False, f"the stream ended without [DONE] after {len(payloads)} chunks"
-    pieces: list[str] = []
-    content = ""
-    for payload in payloads[:-1]:
+def usage(counts: Any, limit: int) -> Judgement:
+    """The token counts of an answer fit together and keep to `limit`."""
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    values: list[Any] = [counts.get(name) if isinstance(counts, Mapping) else None for name in names]
+    for name, value in zip(names, values, strict=True):
+        if not _is_count(value):
+            return False, f"usage.{name} is {value!r}, expected a count"
+    asked, made, total = map(int, values)
+    if asked + made != total:
+        return False, f"{asked} prompt and {made} answer tokens are not the {total} that total_tokens says"
+    return made <= limit, f"{asked} + {made} = {total} tokens, {limit} allowed"
+
+
+def full_length(answer: Answer, limit: int) -> Judgement:
+    """An answer that may not end by itself is cut at exactly `limit` tokens, and says so."""
+    if answer.status != 200:
+        return False, f"HTTP {answer.status}, expected 200"
+    made, finish = (usage_of(answer) or {}).get("completion_tokens"), finish_of(answer)
+    return (made, finish) == (limit, "length"), f"{made} tokens, finish_reason {finish}; expected {limit} and length"
+
+
+def reasoning(message: Mapping[str, Any]) -> Judgement:
+    """The thinking of a message (or of all deltas of a stream) is in a field of its own."""
+    content, key = str(message.get("content") or ""), reasoning_key(message)
+    if mark := _THINKING.search(content):
+        return False, f"{mark[0]} is in the content: the reasoning parser does not fit the model"
+    if key is None:
+        return False, f"no thinking in {' or '.join(REASONING_KEYS)}, though it was asked for"
+    return True, f"{len(message[key])} characters in {key}, {len(content)} in content"
+
+
+class Stream:
+    """A streamed chat answer from its lines."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.problem = ""
+        self.chunks = 0
+        """those with text"""
+        self.usage: Any = None
+        self.message: dict[str, str] = {}
+        """content and thinking, all deltas put together"""
+        payloads = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+        if not payloads or payloads[-1] != "[DONE]":
+            self.problem = f"the stream ended without [DONE] after {len(payloads)} chunks"
+            return
+        for payload in payloads[:-1]:
+            self._add(payload)
+        if not self.problem and not self.chunks:
+            self.problem = f"{len(payloads) - 1} chunks and no text in any"
+
+    def judged(self) -> Judgement:
+        """It has chunks with text and ends with [DONE]."""
+        if self.problem:
+            return False, self.problem
+        text = text_of(self.message)
+        if _one_character(text):
+            return False, f"the streamed answer is one character again and again: {text[-1]!r}"
+        return True, f"{self.chunks} chunks with text, [DONE]"
+
+    def _add(self, payload: str) -> None:
         try:
             chunk = json.loads(payload)
         except ValueError:
-            return False, f"a chunk is not JSON: {payload[:200]!r}"
+            self.problem = self.problem or f"a chunk is not JSON: {payload[:200]!r}"
+            return
         if not isinstance(chunk, dict) or "error" in chunk:
-            return False, f"the stream carries an error: {payload[:200]}"
+            self.problem = self.problem or f"the stream carries an error: {payload[:200]}"
+            return
+        self.usage = chunk.get("usage") or self.usage
         for choice in chunk.get("choices") or ():
             delta = choice.get("delta") or {}
-            content += delta.get("content") or ""
-            if piece := text_of(delta):
-                pieces.append(piece)
-    if not pieces:
-        return False, f"{len(payloads) - 1} chunks and no text in any"
-    if reasoning and "</think>" in content:
-        return False, "the thinking is in the streamed content: the reasoning parser does not fit the model"
-    if _one_character("".join(pieces)):
-        return False, f"the streamed answer is one character again and again: {pieces[-1]!r}"
-    return True, f"{len(pieces)} chunks with text, [DONE]"
+            # A server that speaks both names of the thinking says it twice: once is enough.
+            key = "content" if delta.get("content") else reasoning_key(delta)
+            if key is not None:
+                self.message[key] = self.message.get(key, "") + str(delta[key])
+                self.chunks += 1
 
 
-def _one_character(text: str) -> bool:
-    """Whether the answer, thinking aside, is a row of one character."""
-    characters = "".join(text.rpartition("</think>")[2].split())
-    return len(characters) >= ROW and len(set(characters)) == 1
+def tool_call(answer: Answer, function: str, parameter: str) -> tuple[bool | None, str]:
+    """Whether the answer is a call of `function` with `parameter`; None when there is no sign of one."""
+    if answer.status != 200:
+        return False, f"HTTP {answer.status}: {error_of(answer)}"
+    message = message_of(answer)
+    calls = message.get("tool_calls")
+    if not calls:
+        if function in str(message.get("content") or ""):
+            return False, "the call is in the content: the tool call parser does not fit the model"
+        return None, f"no call, finish_reason {finish_of(answer)}"
+    called = calls[0].get("function") if isinstance(calls, list) and isinstance(calls[0], dict) else None
+    name, text = (called or {}).get("name"), (called or {}).get("arguments")
+    if name != function:
+        return False, f"a call of {name!r}, expected {function}"
+    try:
+        arguments = json.loads(text or "")
+    except (ValueError, TypeError):
+        return False, f"the arguments of the call are not JSON: {text!r}"
+    if not isinstance(arguments, dict) or not isinstance(arguments.get(parameter), str):
+        return False, f"the arguments of the call lack {parameter}: {text}"
+    return True, f"{function}({text})"
+
+
+def too_long(answer: Answer, tokens: int) -> Judgement:
+    """A prompt that is too long is refused with an error that says so, not cut off, and not the server's death."""
+    words = error_of(answer)
+    refused_ = 400 <= answer.status < 500 and answer.status not in (401, 404)
+    detail = f"HTTP {answer.status} for a prompt of {tokens} words or more"
+    if not refused_:
+        return False, f"{detail}, expected an error"
+    return bool(words), f"{detail}: {words[:_SHORT]}" if words else f"{detail} without a message"
+
+
+def metrics(answer: Answer) -> Judgement:
+    """/metrics has what dashboards need, and has counted the requests before."""
+    if answer.status != 200:
+        return False, f"HTTP {answer.status}, expected 200"
+    values: dict[str, float] = {}
+    for line in answer.text.splitlines():
+        found = re.fullmatch(r"([A-Za-z_:][\w:]*)(?:\{.*\})? (\S+)", line)
+        if found:
+            values[found[1]] = values.get(found[1], 0.0) + _float(found[2])
+    missing = [" or ".join(names) for names in METRICS if not set(names) & values.keys()]
+    if missing:
+        return False, f"{', '.join(missing)} missing among {len(values)} names"
+    made = values["vllm:generation_tokens_total"]
+    return made > 0, f"{len(values)} names, {made:.0f} tokens generated so far"
 
 
 def message_of(answer: Answer) -> dict[str, Any]:
     """The first choice's message; {} when there is none."""
-    data = json_of(answer)
-    choices = data.get("choices") if isinstance(data, dict) else None
-    message = choices[0].get("message") if isinstance(choices, list) and choices else None
+    message = _choice(answer).get("message")
     return message if isinstance(message, dict) else {}
 
 
-def text_of(message: dict[str, Any]) -> str:
-    """Content of a message or delta, or its reasoning where there is no content; "" when neither."""
-    for key in ("content", *REASONING_KEYS):
-        if value := message.get(key):
-            return str(value)
-    return ""
+def finish_of(answer: Answer) -> Any:
+    """Why the first choice ended."""
+    return _choice(answer).get("finish_reason")
+
+
+def usage_of(answer: Answer) -> Any:
+    """The token counts of an answer; None when it has none."""
+    data = json_of(answer)
+    return data.get("usage") if isinstance(data, dict) else None
+
+
+def error_of(answer: Answer) -> str:
+    """The message of an error, in the shape of newer or older versions; "" when there is none."""
+    data = json_of(answer)
+    error = data.get("error", data) if isinstance(data, dict) else None
+    words = error.get("message") if isinstance(error, dict) else error
+    return " ".join(words.split()) if isinstance(words, str) else ""
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """Content of a message, or its reasoning where there is no content; "" when neither."""
+    key = "content" if message.get("content") else reasoning_key(message)
+    return str(message[key]) if key else ""
+
+
+def reasoning_key(message: Mapping[str, Any]) -> str | None:
+    """Under which name a message has thinking; None when it has none."""
+    return next((key for key in REASONING_KEYS if message.get(key)), None)
 
 
 def json_of(answer: Answer) -> Any:
@@ -105,3 +236,27 @@ def json_of(answer: Answer) -> Any:
         return json.loads(answer.text)
     except ValueError:
         return None
+
+
+def _choice(answer: Answer) -> dict[str, Any]:
+    data = json_of(answer)
+    choices = data.get("choices") if isinstance(data, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return choice if isinstance(choice, dict) else {}
+
+
+def _one_character(text: str) -> bool:
+    """Whether the answer, thinking aside, is a row of one character."""
+    characters = "".join(text.rpartition("</think>")[2].split())
+    return len(characters) >= ROW and len(set(characters)) == 1
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

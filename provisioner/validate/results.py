@@ -1,12 +1,16 @@
-"""Reading the result of `vllm bench serve`, and the gates on it. Pure."""
+"""Reading the result of `vllm bench serve`, as JSON or as the block that it prints, and the gates on it. Pure."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from provisioner.errors import GateError
+from provisioner.fleet.metrics import LATENCIES, metrics
+from provisioner.fleet.slo import Objective, number
 from provisioner.history.verdict import BenchmarkResult, CheckResult, Latency
 from provisioner.plan.model import Benchmark
 
@@ -14,14 +18,51 @@ TOKEN_TOLERANCE = 0.01
 """share of the planned output tokens that may be missing or too many (with --ignore-eos there are none)"""
 
 
+_TITLE = "Serving Benchmark Result"
+_ROW = re.compile(r"([A-Z][^:]*?)\s*(?:\([^():]*\))?:\s+(-?[\d.]+(?:e[+-]?\d+)?|nan|inf)", re.IGNORECASE)
+"""`Mean TTFT (ms):   4490.58`"""
+_LABELS = {metric.label.casefold(): metric.name for metric in metrics()}
+_LATENCY = re.compile(rf"(mean|median|p\d+(?:\.\d+)?) ({'|'.join(LATENCIES)})")
+
+
 def parse_result(text: str) -> BenchmarkResult:
-    """The result JSON of vLLM 0.12 … 0.32, every key kept in `raw`; GateError when it is not one."""
+    """The result JSON of vLLM 0.11.2 to 0.33, every key kept in `raw`; GateError when it is not one."""
     try:
         data = json.loads(text)
     except ValueError as error:
         raise GateError(f"the benchmark's result is not JSON ({error}): {text[:200]!r}") from error
     if not isinstance(data, dict):
         raise GateError(f"the benchmark's result is not a JSON object: {text[:200]!r}")
+    return _result(data)
+
+
+def parse_block(text: str) -> BenchmarkResult:
+    """The block that `vllm bench serve` prints, wherever it stands in a log; the last one of several. `raw` has the
+    printed figures under the names of the JSON, and lines that no version known here prints under their own words.
+    GateError when there is no block, or not a whole one."""
+    _, title, block = text.rpartition(_TITLE)
+    if not title:
+        raise GateError(f'there is no block of `vllm bench serve` in it: no line "{_TITLE}"')
+    data: dict[str, Any] = {}
+    for line in block.splitlines()[1:]:
+        if re.fullmatch(r"\s*=+\s*", line):
+            break
+        if found := _ROW.fullmatch(line.strip()):
+            data[_key(found[1])] = float(found[2]) if not found[2].isdecimal() else int(found[2])
+    # It does not say how many requests there were, but every one has ended somehow.
+    prompts = _integer(data, "completed") + _integer(data, "failed")
+    return _result({"num_prompts": prompts} | data, raw=data)
+
+
+def _key(label: str) -> str:
+    """The JSON's name for what the block calls `label`; the case of letters differs between versions."""
+    folded = " ".join(label.casefold().split())
+    if latency := _LATENCY.fullmatch(folded):
+        return f"{latency[1]}_{latency[2]}_ms"
+    return _LABELS.get(folded, label)
+
+
+def _result(data: dict[str, Any], raw: dict[str, Any] | None = None) -> BenchmarkResult:
     return BenchmarkResult(
         num_prompts=_integer(data, "num_prompts"),
         completed=_integer(data, "completed"),
@@ -36,7 +77,7 @@ def parse_result(text: str) -> BenchmarkResult:
         tpot=_latency(data, "tpot"),
         itl=_latency(data, "itl"),
         e2el=_latency(data, "e2el") if "median_e2el_ms" in data else None,
-        raw=data,
+        raw=data if raw is None else raw,
     )
 
 
@@ -67,6 +108,35 @@ def _tokens(result: BenchmarkResult, plan: Benchmark) -> CheckResult:
     expected = plan.num_prompts * plan.output_len
     detail = f"{got} of {expected} output tokens ({plan.num_prompts} × {plan.output_len})"
     return _gate(name, abs(got - expected) <= TOKEN_TOLERANCE * expected, detail)
+
+
+def objective_gates(result: BenchmarkResult, slo: Sequence[Objective], gpu_count: int) -> tuple[CheckResult, ...]:
+    """Whether the figures are what they must be; each with the figure, the bound and how far off it is."""
+    return tuple(_objective(result, one, gpu_count) for one in slo)
+
+
+def figure(result: BenchmarkResult, name: str, gpu_count: int) -> float | None:
+    """A figure by its name in `fleet.metrics`; None when the result does not have it."""
+    whole = name.removesuffix("_per_gpu")
+    value = result.raw.get(whole)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value) if whole == name else value / max(gpu_count, 1)
+
+
+def _objective(result: BenchmarkResult, one: Objective, gpu_count: int) -> CheckResult:
+    name, value = f"slo: {one.metric}", figure(result, one.metric, gpu_count)
+    words = f"{'at least' if one.sense == '>=' else 'at most'} {number(one.bound)} {one.unit}"
+    if value is None:
+        return _gate(name, False, f"the result does not have it; asked for is {words}")
+    passed = value >= one.bound if one.sense == ">=" else value <= one.bound
+    off = abs(value - one.bound) / one.bound
+    side = "" if value == one.bound else f", {_percent(off)} {'above' if value > one.bound else 'below'} it"
+    return _gate(name, passed, f"{value:.2f} {one.unit}, asked for is {words}{side}")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share >= 0.0005 else f"{100 * share:.2g} %"
 
 
 def _gate(name: str, passed: bool, detail: str) -> CheckResult:

@@ -12,14 +12,14 @@ from provisioner.history.events import Event, OnEvent, Phase, Status
 from provisioner.history.redact import redact
 from provisioner.history.verdict import BenchmarkResult, CheckResult, ServerVerdict
 from provisioner.hosts.transport import Transport
-from provisioner.plan.model import HostPlan, Server
+from provisioner.plan.model import Benchmark, HostPlan, Server
 from provisioner.validate.answers import Answers, check_answers
 from provisioner.validate.api import url
-from provisioner.validate.bench import run_benchmark
 from provisioner.validate.health import wait_healthy
 from provisioner.validate.interrupt import Interrupted, stop_if
+from provisioner.validate.measure import measure
 from provisioner.validate.remote import image_seen, last_log
-from provisioner.validate.results import benchmark_gates
+from provisioner.validate.results import benchmark_gates, objective_gates
 
 Depth = Literal["smoke", "benchmark"]
 PROGRESS_EVERY_S = 1.0
@@ -114,6 +114,7 @@ class _Validation:
             self._server,
             api_key=self._api_key(),
             secrets=self._secrets.values(),
+            rehearsal=self._plan.simulated,
             on_progress=self._progress,
         )
         self._known["chat_answer"] = answers.chat
@@ -122,20 +123,23 @@ class _Validation:
         self._event("ok", _counted(answers))
 
     def _benchmark(self) -> None:
-        self._start("benchmark", f"{self._server.benchmark.num_prompts} requests")
+        self._start("benchmark", _size(self._server.benchmark))
         start = time.monotonic()
-        result = run_benchmark(
+        measured = measure(
             self._transport,
             self._server,
             cache_dir=self._plan.cache_dir,
+            image=self._known["image"],
             save_to=self._results_dir / f"{self._plan.host}_{self._server.name}.json",
             api_key=self._api_key(),
             secrets=self._secrets.values(),
             on_progress=self._progress,
             interrupted=self._interrupted,
         )
-        self._known["benchmark"] = result
-        self._judge(benchmark_gates(result, self._server.benchmark))
+        result = measured.result
+        self._known |= {"benchmark": result, "evidence": measured.evidence}
+        sound = benchmark_gates(result, measured.benchmark)
+        self._judge((*sound, *objective_gates(result, self._server.slo, self._server.gpu_count)))
         self._event("ok", f"{_speed(result)} in {time.monotonic() - start:.0f} s")
 
     def _judge(self, checks: tuple[CheckResult, ...]) -> None:
@@ -211,7 +215,13 @@ class _Validation:
 
 
 def _counted(answers: Answers) -> str:
-    return f"{len(answers.checks)} checks passed"
+    skipped = [f"{check.name} skipped: {check.detail}" for check in answers.checks if check.skipped]
+    return "; ".join([f"{len(answers.checks) - len(skipped)} checks passed", *skipped])
+
+
+def _size(benchmark: Benchmark) -> str:
+    fewer = f" at most, within {benchmark.calibration.budget_s} s" if benchmark.calibration else ""
+    return f"{benchmark.num_prompts} requests{fewer}"
 
 
 def _speed(result: BenchmarkResult) -> str:

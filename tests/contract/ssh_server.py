@@ -106,8 +106,11 @@ class SshServer:
                 channel.send_exit_status(status)
             channel.close()
 
-    def _forward(self, session: paramiko.Transport, target: socket.socket) -> None:
+    def _forward(self, session: paramiko.Transport, target: socket.socket, number: int) -> None:
+        # Channels of commands wait there to be accepted, too, and nobody does.
         channel = session.accept(timeout=10)
+        while channel is not None and channel.get_id() != number:
+            channel = session.accept(timeout=10)
         with target:
             if channel is None:
                 return
@@ -158,7 +161,7 @@ class _Session(paramiko.ServerInterface):
         except OSError:
             return paramiko.OPEN_FAILED_CONNECT_FAILED
         session = next(one for one in self._server._sessions if one.is_active() and one.server_object is self)
-        self._server._start(lambda: self._server._forward(session, target))
+        self._server._start(lambda: self._server._forward(session, target, chanid))
         return paramiko.OPEN_SUCCEEDED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import stat
 import subprocess
@@ -47,6 +48,7 @@ def planted(lab: Lab, served: str) -> Iterator[Planted]:
         "secrets",
         [served],
         api_key=f"file:{key_file}",
+        features=["tool_calling", "reasoning"],
         top_hub={"endpoint": f"http://{lab.gateway}:8800", "token": "env:PLANTED_TOKEN"},
         top_weights={"cache_dir": "/var/lib/vllm/secret-cache"},  # so that the token is needed
     )
@@ -78,6 +80,15 @@ def test_the_run_used_them(planted: Planted, served: str) -> None:
     assert chat(served, FP8, key="something-else")[0] == 401
     assert chat(served, FP8, key=planted.key)[0] == 200
     assert "API key" in (planted.done.text + _report(planted))
+
+
+def test_every_promise_of_a_server_with_key_and_parsers_is_checked(planted: Planted, served: str) -> None:
+    (server,) = json.loads(_report(planted))["hosts"][served]["servers"]
+    checks = {check["name"]: check for check in server["checks"]}
+    for name in ("API key", "wrong API key", "reasoning", "streamed reasoning", "tool call", "metrics"):
+        assert checks[name]["passed"], checks[name]
+        assert not checks[name]["skipped"], checks[name]
+    assert checks["tool call"]["detail"].endswith("read by qwen3_coder")
 
 
 def test_a_second_run_and_all_other_commands_keep_quiet(

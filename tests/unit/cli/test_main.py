@@ -11,7 +11,10 @@ from provisioner.cli import main
 from provisioner.cli.main import app, run, with_default_command
 from provisioner.errors import Exit, HostError, InputError, Problem, UnreachableError, UsageError
 
-COMMANDS = ("apply", "plan", "lock", "explain", "probe", "validate", "render", "schema", "version", "lab", "recipe")
+COMMANDS = (
+    *("apply", "plan", "lock", "explain", "probe", "validate", "render", "schema", "version", "lab", "recipe"),
+    "bench",
+)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ import pytest
 
 from provisioner.fleet.models import Benchmark as Settings
 from provisioner.fleet.models import Goodput
+from provisioner.fleet.slo import parse_objective
+from provisioner.fleet.taxonomy import profile_of
 from provisioner.plan import flags
-from provisioner.plan.bench import benchmark
+from provisioner.plan.bench import benchmark, default_max_num_seqs
 from provisioner.plan.gates import check_arguments
 from provisioner.plan.model import Benchmark
 
@@ -19,7 +21,7 @@ def bench(settings: Settings | None = None, **changes: Any) -> Benchmark:
         "connect_to": "127.0.0.1",
         "port": 8000,
         "trust_remote_code": True,
-        "max_num_seqs": None,
+        "max_num_seqs": 1024,
         "max_model_len": None,
     }
     return benchmark(settings or Settings(), **(values | changes))
@@ -126,8 +128,8 @@ def test_every_flag_can_be_set() -> None:
         "--burstiness": "0.5",
         "--seed": "7",
         "--ignore-eos": None,
-        "--percentile-metrics": "ttft,e2el",
-        "--metric-percentiles": "50,99.9",
+        "--percentile-metrics": "ttft,tpot,itl,e2el",
+        "--metric-percentiles": "50,99,99.9",
         "--goodput": "ttft:500",
         "--ready-check-timeout-sec": "0",
         "--num-warmups": "3",
@@ -169,3 +171,75 @@ def test_every_version_takes_all_of_it(version: str | None) -> None:
     )
     found = check_arguments("bench serve", bench(settings).argv[2:], version)
     assert (found.errors, found.warnings) == ((), ())
+
+
+def test_what_objectives_name_is_measured() -> None:
+    slo = tuple(map(parse_objective, ("p95_e2el_ms <= 9000", "p99.9_ttft_ms <= 500", "output_throughput >= 1")))
+    made = bench(Settings(percentile_metrics=("ttft",), metric_percentiles=(50,)), slo=slo)
+    assert flags.value_of(made.argv, "--percentile-metrics") == "ttft,tpot,itl,e2el"
+    assert flags.value_of(made.argv, "--metric-percentiles") == "50,95,99,99.9"
+
+
+def test_without_objectives_the_99th_percentile_is_vllms_own() -> None:
+    made = bench(Settings(percentile_metrics=("ttft",)))
+    assert flags.value_of(made.argv, "--percentile-metrics") == "ttft,tpot,itl"
+    assert not flags.any_flag(made.argv, "--metric-percentiles")
+
+
+@pytest.mark.parametrize(
+    ("hardware", "seqs"), [("h100", 1024), ("h200", 1024), ("dgx_spark_gb10", 1024), ("rtx_pro_5000", 256)]
+)
+def test_vllms_own_number_of_sequences(hardware: str, seqs: int) -> None:
+    profile = profile_of(hardware)
+    assert default_max_num_seqs(profile.display_name, profile.gpu_memory_gb) == seqs
+
+
+def test_an_a100_is_no_large_gpu_to_vllm() -> None:
+    assert default_max_num_seqs("NVIDIA A100-SXM4-80GB", 80) == 256
+
+
+@pytest.mark.parametrize(
+    ("settings", "seqs", "budget"),
+    [
+        ({}, 1024, None),  # the guide's command is what it is
+        ({}, 8, 600),
+        ({"num_prompts": 40}, 8, None),
+        ({"num_prompts": 40, "time_budget_s": 60}, 8, 60),
+        ({"time_budget_s": 60}, 1024, 60),
+        ({"num_prompts": 8, "time_budget_s": 60}, 8, None),  # no fewer than are in flight at once
+    ],
+)
+def test_when_a_calibration_decides(settings: dict[str, Any], seqs: int, budget: int | None) -> None:
+    calibration = bench(Settings(**settings), max_num_seqs=seqs).calibration
+    assert (calibration.budget_s if calibration else None) == budget
+
+
+def test_the_calibration_is_one_short_round() -> None:
+    made = bench(max_num_seqs=8)
+    assert made.calibration is not None
+    assert (made.calibration.concurrency, made.calibration.output_len) == (8, 64)
+    changed = {
+        flag: flags.value_of(made.calibration.argv, flag)
+        for flag in ("--num-prompts", "--num-warmups", "--random-output-len", "--max-concurrency")
+    }
+    assert changed == {
+        "--num-prompts": "8",
+        "--num-warmups": "8",
+        "--random-output-len": "64",
+        "--max-concurrency": "8",
+    }
+    same = made.argv
+    for flag, value in changed.items():
+        same = flags.set_flag(same, flag, str(value))
+    assert made.calibration.argv == same
+
+
+def test_other_datasets_are_calibrated_with_whole_answers() -> None:
+    made = bench(Settings(dataset_name="sharegpt", dataset_path="/data/s.json"), max_num_seqs=8)
+    assert made.calibration is not None
+    assert made.calibration.output_len is None
+    assert not flags.any_flag(made.calibration.argv, "--random-output-len")
+
+
+def test_the_servers_mounts_are_the_clients() -> None:
+    assert bench(mounts=("/srv:/srv:ro",)).mounts == ("/srv:/srv:ro",)

@@ -35,6 +35,7 @@ def server(**changes: Any) -> Server:
         "api_key": None,
         "health_timeout_s": 30,
         "reasoning": True,
+        "tool_call_parser": "qwen3_coder",
         "benchmark": Benchmark(argv=("bench", "serve", "--port", "8000"), num_prompts=20, output_len=16, timeout_s=60),
     }
     return Server(**{**values, **changes})
@@ -177,17 +178,45 @@ def state(
     return f"{unit}\n{log}\n"
 
 
+USAGE = {"prompt_tokens": 20, "completion_tokens": 8, "total_tokens": 28}
 CHAT = {
     "choices": [{"message": {"content": None, "reasoning": "A GPU computes."}, "finish_reason": "length"}],
-    "usage": {"completion_tokens": 64},
+    "usage": USAGE,
 }
-MODELS = {"data": [{"id": "tiny"}]}
+MODELS = {"data": [{"id": "tiny", "max_model_len": 100}]}
 CHUNKS = (
     '{"choices": [{"delta": {"role": "assistant", "content": ""}}]}',
     '{"choices": [{"delta": {"reasoning": "A"}}]}',
     '{"choices": [{"delta": {"reasoning": " GPU"}, "finish_reason": "length"}]}',
+    json.dumps({"choices": [], "usage": USAGE}),
     "[DONE]",
 )
+CALL = {"id": "call-1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
+TOO_LONG = {"error": {"message": "This model's maximum context length is 100 tokens.", "code": 400}}
+METRICS = """\
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+vllm:num_requests_running{engine="0",model_name="tiny"} 0.0
+vllm:num_requests_waiting{engine="0",model_name="tiny"} 0.0
+vllm:kv_cache_usage_perc{engine="0",model_name="tiny"} 0.0
+vllm:prompt_tokens_total{engine="0",model_name="tiny"} 40.0
+vllm:generation_tokens_total{engine="0",model_name="tiny"} 16.0
+"""
+
+
+def kind_of(path: str, headers: dict[str, str], body: bytes) -> str:
+    """Which check a request belongs to, as answers.py names it."""
+    if path != "/v1/chat/completions":
+        key = headers.get("authorization")
+        named = {"/v1/models": "served name", "/metrics": "metrics"}.get(path, path)
+        return {None: named, "Bearer provision-wrong-key": "wrong API key"}.get(key, named)
+    asked = json.loads(body)
+    if asked.get("tools"):
+        return "tool call" if asked["tool_choice"] == "auto" else "forced tool call"
+    if asked.get("ignore_eos"):
+        return "max_tokens"
+    if asked["max_tokens"] == 1:
+        return "too long a prompt"
+    return "streamed chat" if asked.get("stream") else "plain chat"
 
 
 def well(path: str, headers: dict[str, str], body: bytes) -> bytes:
@@ -196,8 +225,14 @@ def well(path: str, headers: dict[str, str], body: bytes) -> bytes:
         return http(200, "")
     if path == "/version":
         return http(200, {"version": "0.32.0"})
-    if path == "/v1/models":
-        return http(200, MODELS)
-    if path == "/v1/chat/completions":
-        return sse(*CHUNKS) if json.loads(body).get("stream") else http(200, CHAT)
-    raise AssertionError(f"unexpected path {path}")
+    replies = {
+        "served name": http(200, MODELS),
+        "wrong API key": http(401, {"error": "Unauthorized"}),
+        "plain chat": http(200, CHAT),
+        "streamed chat": sse(*CHUNKS),
+        "max_tokens": http(200, CHAT),
+        "tool call": http(200, {"choices": [{"message": {"tool_calls": [CALL]}, "finish_reason": "tool_calls"}]}),
+        "too long a prompt": http(400, TOO_LONG),
+        "metrics": http(200, METRICS, "text/plain"),
+    }
+    return replies[kind_of(path, headers, body)]

@@ -5,25 +5,31 @@ from typing import Any
 
 import pytest
 
-from provisioner.validate.answers import Answers, BrokenServerError, check_answers
+from provisioner.validate.answers import Answers, check_answers
+from provisioner.validate.asking import SHOWN, BrokenServerError
 
-from .fakes import CHAT, CHUNKS, FakeHost, Handler, http, server, sse, well
+from .fakes import CALL, CHAT, CHUNKS, METRICS, USAGE, FakeHost, Handler, http, kind_of, server, sse, well
 
 KEY = "sk-planted-key"
+EVERY_CHECK = [
+    *("served name", "plain chat", "usage", "reasoning", "streamed chat", "streamed usage", "streamed reasoning"),
+    *("max_tokens", "tool call", "too long a prompt", "metrics"),
+]
 
 
-def ask(handler: Handler, *, api_key: str | None = None, **changes: Any) -> Answers:
+def ask(handler: Handler, *, api_key: str | None = None, rehearsal: bool = False, **changes: Any) -> Answers:
     host = FakeHost({"journalctl": f"EngineDeadError {KEY}"}, handler)
-    return check_answers(host, server(**changes), api_key=api_key, secrets=[KEY])
+    return check_answers(host, server(**changes), api_key=api_key, secrets=[KEY], rehearsal=rehearsal)
 
 
-def instead(path: str, reply: bytes | Exception, *, stream: bool = False) -> Handler:
+def instead(**replies: bytes | Exception) -> Handler:
+    """A good server but for some checks, named with _ for blanks."""
+
     def handle(asked: str, headers: dict[str, str], body: bytes) -> bytes:
-        if asked == path and (path != "/v1/chat/completions" or bool(json.loads(body).get("stream")) is stream):
-            if isinstance(reply, Exception):
-                raise reply
-            return reply
-        return well(asked, headers, body)
+        reply = replies.get(kind_of(asked, headers, body).replace(" ", "_"))
+        if isinstance(reply, Exception):
+            raise reply
+        return well(asked, headers, body) if reply is None else reply
 
     return handle
 
@@ -38,47 +44,108 @@ def failed(answers: Answers) -> list[str]:
     return [f"{check.name}: {check.detail}" for check in answers.checks if not check.passed]
 
 
-def chat_with(**changes: Any) -> bytes:
-    return http(200, {**CHAT, **changes})
+def chat_with(message: dict[str, Any] | None = None, finish: str | None = "stop", **changes: Any) -> bytes:
+    choices = [{"message": message, "finish_reason": finish}] if message is not None else CHAT["choices"]
+    return http(200, {**CHAT, "choices": choices, **changes})
+
+
+def stream_of(*deltas: dict[str, Any], usage: Any = USAGE) -> bytes:
+    chunks = [json.dumps({"choices": [{"delta": delta}]}) for delta in deltas]
+    return sse(*chunks, json.dumps({"choices": [], "usage": usage}), "[DONE]")
 
 
 def test_a_good_server_passes() -> None:
     answers = ask(well)
     assert [(check.name, check.passed, check.detail) for check in answers.checks] == [
-        ("models", True, "serves tiny; expected tiny"),
-        ("plain chat", True, "64 tokens, finish_reason length"),
+        ("served name", True, "serves tiny; expected tiny"),
+        ("plain chat", True, "15 characters, finish_reason length"),
+        ("usage", True, "20 + 8 = 28 tokens, 50 allowed"),
+        ("reasoning", True, "15 characters in reasoning, 0 in content"),
         ("streamed chat", True, "2 chunks with text, [DONE]"),
+        ("streamed usage", True, "20 + 8 = 28 tokens, 50 allowed"),
+        ("streamed reasoning", True, "5 characters in reasoning, 0 in content"),
+        ("max_tokens", True, "8 tokens, finish_reason length; expected 8 and length"),
+        ("tool call", True, 'get_weather({"city": "Paris"}), read by qwen3_coder'),
+        (
+            "too long a prompt",
+            True,
+            "HTTP 400 for a prompt of 116 words or more: This model's maximum context length is 100 tokens.",
+        ),
+        ("metrics", True, "5 names, 16 tokens generated so far"),
     ]
+    assert not [check.name for check in answers.checks if check.skipped]
     assert answers.passed
     assert answers.chat == "A GPU computes."
     assert answers.version == "0.32.0"
 
 
+def test_what_is_asked_follows_from_the_server() -> None:
+    checks = ask(well, reasoning=False, tool_call_parser=None, log_stats=False).checks
+    assert [check.name for check in checks] == [
+        name for name in EVERY_CHECK if "reasoning" not in name and "tool" not in name
+    ]
+    assert [check.detail for check in checks if check.skipped] == [
+        "the server keeps no statistics (--disable-log-stats)"
+    ]
+
+
+def test_thinking_is_asked_for_where_it_is_split_off() -> None:
+    bodies: list[dict[str, Any]] = []
+
+    def handle(path: str, headers: dict[str, str], body: bytes) -> bytes:
+        if kind_of(path, headers, body) == "plain chat":
+            bodies.append(json.loads(body))
+        return well(path, headers, body)
+
+    ask(handle)
+    ask(handle, reasoning=False)
+    assert bodies[0]["chat_template_kwargs"] == {"enable_thinking": True, "thinking": True}
+    assert "chat_template_kwargs" not in bodies[1]
+
+
+def test_a_server_that_takes_long_requests_is_given_room_to_think() -> None:
+    roomy = http(200, {"data": [{"id": "tiny", "max_model_len": 262144}]})
+    assert ask(instead(served_name=roomy)).checks[2].detail == "20 + 8 = 28 tokens, 512 allowed"
+
+
 def test_content_comes_before_reasoning() -> None:
-    message = {"content": "Hello.", "reasoning_content": "The user greets."}
-    reply = chat_with(choices=[{"message": message, "finish_reason": "stop"}])
-    assert ask(instead("/v1/chat/completions", reply)).chat == "Hello."
+    assert ask(instead(plain_chat=chat_with({"content": "Hello.", "reasoning": "The user greets."}))).chat == "Hello."
 
 
 def test_reasoning_under_its_older_name_counts() -> None:
-    message = {"content": None, "reasoning_content": "Hm."}
-    reply = chat_with(choices=[{"message": message, "finish_reason": "length"}])
-    assert ask(instead("/v1/chat/completions", reply)).chat == "Hm."
+    older = {"content": None, "reasoning_content": "Hm."}
+    answers = ask(instead(plain_chat=chat_with(older), streamed_chat=stream_of({"reasoning_content": "Hm."})))
+    assert answers.chat == "Hm."
+    assert [check.detail for check in answers.checks if "reasoning" in check.name] == [
+        "3 characters in reasoning_content, 0 in content"
+    ] * 2
+
+
+def test_a_stream_that_says_its_thinking_under_both_names_says_it_once() -> None:
+    delta = {"reasoning": "Hm.", "reasoning_content": "Hm."}
+    checks = ask(instead(streamed_chat=stream_of(delta, {"content": "Hello."}))).checks
+    assert "3 characters in reasoning, 6 in content" in [check.detail for check in checks]
 
 
 def test_the_key_is_sent_and_asked_for() -> None:
     answers = ask(guarded, api_key=KEY)
-    assert [check.name for check in answers.checks] == ["models", "API key", "plain chat", "streamed chat"]
+    assert [check.name for check in answers.checks][:3] == ["served name", "API key", "wrong API key"]
     assert failed(answers) == []
     assert KEY not in answers.model_dump_json()
 
 
 def test_a_server_that_does_not_ask_for_its_key_fails() -> None:
-    assert failed(ask(well, api_key=KEY)) == ["API key: HTTP 200 without the API key; expected 401"]
+    def handle(path: str, headers: dict[str, str], body: bytes) -> bytes:
+        return well(path, {}, body)
+
+    assert failed(ask(handle, api_key=KEY)) == [
+        "API key: HTTP 200 without it; expected 401",
+        "wrong API key: HTTP 200 with it; expected 401",
+    ]
 
 
 def test_a_failed_check_has_request_answer_and_log() -> None:
-    answers = ask(instead("/v1/models", http(200, {"data": [{"id": KEY}]})))
+    answers = ask(instead(served_name=http(200, {"data": [{"id": KEY}]})))
     check = answers.checks[0]
     assert check.detail == "serves [redacted]; expected tiny"
     assert check.request == "GET http://127.0.0.1:8000/v1/models"
@@ -87,62 +154,213 @@ def test_a_failed_check_has_request_answer_and_log() -> None:
     assert not answers.passed
 
 
-@pytest.mark.parametrize(
-    ("reply", "detail"),
-    [
-        (http(400, {"error": "bad"}), "HTTP 400, expected 200"),
-        (http(200, "no json"), "neither content nor reasoning in the answer"),
-        (http(200, {"choices": []}), "neither content nor reasoning in the answer"),
-        (chat_with(usage=None), "usage.completion_tokens is None, expected a count"),
-        (
-            chat_with(choices=[{"message": {"content": "x"}, "finish_reason": None}]),
-            "finish_reason is None, expected one of stop, length",
-        ),
-        (
-            chat_with(choices=[{"message": {"content": "Hm.</think>Hello"}, "finish_reason": "stop"}]),
-            "the thinking is in the content: the reasoning parser does not fit the model",
-        ),
-        (
-            chat_with(choices=[{"message": {"content": "!!!! !!!!!!"}, "finish_reason": "length"}]),
-            "the answer is one character again and again: '! !!!!!!'",
-        ),
-    ],
-)
-def test_bad_chat_answers(reply: bytes, detail: str) -> None:
-    answers = ask(instead("/v1/chat/completions", reply))
-    assert failed(answers) == [f"plain chat: {detail}"]
-    assert answers.chat is None
+def test_long_requests_are_not_kept_whole() -> None:
+    long = http(200, {"data": [{"id": "tiny", "max_model_len": 100_000}]})
+    check = next(one for one in ask(instead(served_name=long)).checks if one.name == "too long a prompt")
+    assert len(check.request) < SHOWN + 40
+    assert check.request.endswith("characters)")
 
 
 @pytest.mark.parametrize(
-    ("reply", "detail"),
+    ("reply", "details"),
     [
-        (sse(*CHUNKS[:-1]), "the stream ended without [DONE] after 3 chunks"),
-        (sse(CHUNKS[0], "[DONE]"), "1 chunks and no text in any"),
-        (sse("oops", "[DONE]"), "a chunk is not JSON: 'oops'"),
-        (sse('{"error": "EngineCore died"}', "[DONE]"), 'the stream carries an error: {"error": "EngineCore died"}'),
+        (http(400, {"error": "bad"}), ["plain chat: HTTP 400, expected 200"]),
         (
-            sse(
-                '{"choices": [{"delta": {"content": "</th"}}]}',
-                '{"choices": [{"delta": {"content": "ink>"}}]}',
-                "[DONE]",
-            ),
-            "the thinking is in the streamed content: the reasoning parser does not fit the model",
+            chat_with({}),
+            [
+                "plain chat: neither content nor reasoning in the answer",
+                "reasoning: no thinking in reasoning or reasoning_content, though it was asked for",
+            ],
+        ),
+        (chat_with(usage=None), ["usage: usage.prompt_tokens is None, expected a count"]),
+        (
+            chat_with(usage={**USAGE, "completion_tokens": 0}),
+            ["usage: usage.completion_tokens is 0, expected a count"],
         ),
         (
-            sse(*['{"choices": [{"delta": {"content": "!"}}]}'] * 8, "[DONE]"),
-            "the streamed answer is one character again and again: '!'",
+            chat_with(usage={**USAGE, "total_tokens": 29}),
+            ["usage: 20 prompt and 8 answer tokens are not the 29 that total_tokens says"],
         ),
-        (http(404, "no such model"), "HTTP 404: no such model"),
-        (http(200, CHAT), "the stream ended without [DONE] after 0 chunks"),
+        (
+            chat_with(usage={"prompt_tokens": 20, "completion_tokens": 51, "total_tokens": 71}),
+            ["usage: 20 + 51 = 71 tokens, 50 allowed"],
+        ),
+        (
+            chat_with({"content": "x", "reasoning": "y"}, None),
+            ["plain chat: finish_reason is None, expected one of stop, length"],
+        ),
+        (
+            chat_with({"content": "Hm.</think>Hello"}),
+            ["reasoning: </think> is in the content: the reasoning parser does not fit the model"],
+        ),
+        (
+            chat_with({"content": "<think>Hm."}, "length"),
+            ["reasoning: <think> is in the content: the reasoning parser does not fit the model"],
+        ),
+        (
+            chat_with({"content": "Hello."}),
+            ["reasoning: no thinking in reasoning or reasoning_content, though it was asked for"],
+        ),
+        (
+            chat_with({"content": "!!!! !!!!!!", "reasoning": "Hm."}, "length"),
+            ["plain chat: the answer is one character again and again: '! !!!!!!'"],
+        ),
     ],
 )
-def test_bad_streams(reply: bytes, detail: str) -> None:
-    answers = ask(instead("/v1/chat/completions", reply, stream=True))
-    assert failed(answers) == [f"streamed chat: {detail}"]
+def test_bad_chat_answers(reply: bytes, details: list[str]) -> None:
+    assert failed(ask(instead(plain_chat=reply))) == details
 
 
-@pytest.mark.parametrize("stream", [False, True])
+def test_the_answer_of_a_failed_chat_is_not_shown_as_one() -> None:
+    assert ask(instead(plain_chat=chat_with({"content": "!" * 20, "reasoning": "Hm."}))).chat is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "details"),
+    [
+        (sse(*CHUNKS[:-1]), ["streamed chat: the stream ended without [DONE] after 4 chunks"]),
+        (sse(CHUNKS[0], "[DONE]"), ["streamed chat: 1 chunks and no text in any"]),
+        (sse("oops", "[DONE]"), ["streamed chat: a chunk is not JSON: 'oops'"]),
+        (
+            sse('{"error": "EngineCore died"}', "[DONE]"),
+            ['streamed chat: the stream carries an error: {"error": "EngineCore died"}'],
+        ),
+        (
+            stream_of({"content": "Hm.</th"}, {"content": "ink>Hello"}),
+            ["streamed reasoning: </think> is in the content: the reasoning parser does not fit the model"],
+        ),
+        (
+            stream_of({"content": "Hello"}),
+            ["streamed reasoning: no thinking in reasoning or reasoning_content, though it was asked for"],
+        ),
+        (
+            stream_of({"reasoning": "Hm"}, *[{"content": "!"}] * 8),
+            ["streamed chat: the streamed answer is one character again and again: '!'"],
+        ),
+        (
+            stream_of({"reasoning": "Hm"}, usage=None),
+            ["streamed usage: usage.prompt_tokens is None, expected a count"],
+        ),
+        (http(404, "no such model"), ["streamed chat: HTTP 404: no such model"]),
+        (http(200, CHAT), ["streamed chat: the stream ended without [DONE] after 0 chunks"]),
+    ],
+)
+def test_bad_streams(reply: bytes, details: list[str]) -> None:
+    assert failed(ask(instead(streamed_chat=reply))) == details
+
+
+@pytest.mark.parametrize(("tokens", "finish"), [(7, "length"), (9, "length"), (8, "stop"), (None, "length")])
+def test_max_tokens_is_kept_to_exactly(tokens: int | None, finish: str) -> None:
+    reply = chat_with({"content": "x"}, finish, usage={"completion_tokens": tokens})
+    assert failed(ask(instead(max_tokens=reply))) == [
+        f"max_tokens: {tokens} tokens, finish_reason {finish}; expected 8 and length"
+    ]
+
+
+def call_of(name: str = "get_weather", arguments: Any = '{"city": "Paris"}') -> bytes:
+    function = {"name": name, "arguments": arguments}
+    return chat_with({"content": None, "tool_calls": [{**CALL, "function": function}]}, "tool_calls")
+
+
+@pytest.mark.parametrize(
+    ("reply", "detail"),
+    [
+        (
+            http(400, {"error": {"message": '"auto" tool choice\nneeds more'}}),
+            'HTTP 400: "auto" tool choice needs more',
+        ),
+        (call_of(name="get_time"), "a call of 'get_time', expected get_weather"),
+        (call_of(arguments='{"city": "Par'), 'the arguments of the call are not JSON: \'{"city": "Par\''),
+        (call_of(arguments=None), "the arguments of the call are not JSON: None"),
+        (call_of(arguments="{}"), "the arguments of the call lack city: {}"),
+        (call_of(arguments="[]"), "the arguments of the call lack city: []"),
+        (
+            chat_with({"content": "<tool_call>\n<function=get_weather>", "tool_calls": []}),
+            "the call is in the content: the tool call parser does not fit the model",
+        ),
+        (chat_with({"content": "It rains.", "tool_calls": []}), "no call, finish_reason stop"),
+    ],
+)
+def test_bad_tool_calls(reply: bytes, detail: str) -> None:
+    assert failed(ask(instead(tool_call=reply))) == [f"tool call: {detail}"]
+
+
+def test_a_rehearsals_model_that_calls_no_tool_is_made_to_and_told_as_skipped() -> None:
+    silent = chat_with({"content": "Blah."}, "length")
+    answers = ask(instead(tool_call=silent, forced_tool_call=call_of()), rehearsal=True)
+    check = next(one for one in answers.checks if one.name == "tool call")
+    assert (check.passed, check.skipped) == (True, True)
+    assert check.detail == (
+        "the rehearsal's model calls no tool by itself (no call, finish_reason length); made to, it answers "
+        'get_weather({"city": "Paris"}); qwen3_coder is not judged'
+    )
+
+
+def test_a_rehearsals_model_that_cannot_even_be_made_to_call_fails() -> None:
+    silent = chat_with({"content": "Blah."}, "length")
+    assert failed(ask(instead(tool_call=silent, forced_tool_call=silent), rehearsal=True)) == [
+        "tool call: the rehearsal's model calls no tool by itself (no call, finish_reason length), nor when it is made "
+        "to: no call, finish_reason length"
+    ]
+
+
+def test_a_rehearsals_call_in_the_content_is_a_parser_that_does_not_fit() -> None:
+    wrong = chat_with({"content": "<function=get_weather>"})
+    assert failed(ask(instead(tool_call=wrong), rehearsal=True)) == [
+        "tool call: the call is in the content: the tool call parser does not fit the model"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reply", "detail"),
+    [
+        (http(200, CHAT), "HTTP 200 for a prompt of 116 words or more, expected an error"),
+        (http(401, "{}"), "HTTP 401 for a prompt of 116 words or more, expected an error"),
+        (http(400, ""), "HTTP 400 for a prompt of 116 words or more without a message"),
+    ],
+)
+def test_a_prompt_that_is_too_long_must_be_refused(reply: bytes, detail: str) -> None:
+    assert failed(ask(instead(too_long_a_prompt=reply))) == [f"too long a prompt: {detail}"]
+
+
+@pytest.mark.parametrize(
+    ("card", "detail"),
+    [
+        ({"id": "tiny"}, "/v1/models does not say how long a prompt may be: none was sent"),
+        ({"id": "tiny", "max_model_len": 10_000_000}, "/v1/models takes 10000000 tokens: none was sent"),
+    ],
+)
+def test_no_prompt_is_too_long_for_some(card: dict[str, Any], detail: str) -> None:
+    checks = ask(instead(served_name=http(200, {"data": [card]}))).checks
+    assert [(check.name, check.detail) for check in checks if check.skipped] == [("too long a prompt", detail)]
+
+
+def metrics_without(*names: str) -> bytes:
+    kept = [line for line in METRICS.splitlines() if not any(name in line for name in names)]
+    return http(200, "\n".join(kept) + "\n", "text/plain")
+
+
+@pytest.mark.parametrize(
+    ("reply", "detail"),
+    [
+        (http(404, "{}"), "HTTP 404, expected 200"),
+        (
+            metrics_without("kv_cache", "waiting"),
+            "vllm:num_requests_waiting, vllm:kv_cache_usage_perc or vllm:gpu_cache_usage_perc missing among 3 names",
+        ),
+        (http(200, METRICS.replace("16.0", "0.0"), "text/plain"), "5 names, 0 tokens generated so far"),
+    ],
+)
+def test_bad_metrics(reply: bytes, detail: str) -> None:
+    assert failed(ask(instead(metrics=reply))) == [f"metrics: {detail}"]
+
+
+def test_older_names_of_metrics_count() -> None:
+    older = METRICS.replace("kv_cache_usage_perc", "gpu_cache_usage_perc")
+    assert failed(ask(instead(metrics=http(200, older, "text/plain")))) == []
+
+
+@pytest.mark.parametrize("check", ["plain_chat", "streamed_chat", "too_long_a_prompt", "tool_call"])
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
@@ -151,10 +369,11 @@ def test_bad_streams(reply: bytes, detail: str) -> None:
         (http(500, {"error": f"EngineCore {KEY}"}), "EngineCore [redacted]"),
     ],
 )
-def test_a_server_that_the_first_request_kills(reply: bytes | Exception, words: str, stream: bool) -> None:
+def test_a_server_that_a_request_kills(reply: bytes | Exception, words: str, check: str) -> None:
     with pytest.raises(BrokenServerError) as caught:
-        ask(instead("/v1/chat/completions", reply, stream=stream))
-    assert "vllm-nemotron.service was healthy but broke on a request (" in caught.value.message
+        ask(instead(**{check: reply}))
+    name = check.replace("_", " ")
+    assert f"vllm-nemotron.service was healthy but broke on a request ({name}, after " in caught.value.message
     assert words in caught.value.message
     assert "request: POST http://127.0.0.1:8000/v1/chat/completions {" in caught.value.message
     assert caught.value.log == "EngineDeadError [redacted]"
@@ -164,4 +383,4 @@ def test_a_server_that_the_first_request_kills(reply: bytes | Exception, words: 
 def test_a_stream_cut_off_in_the_middle_is_a_broken_server() -> None:
     whole = sse(*CHUNKS)
     with pytest.raises(BrokenServerError, match="streamed chat"):
-        ask(instead("/v1/chat/completions", whole[: len(whole) // 2], stream=True))
+        ask(instead(streamed_chat=whole[: len(whole) // 2]))

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from provisioner.errors import GateError
+from provisioner.fleet.slo import parse_objective
 from provisioner.plan.model import Benchmark
-from provisioner.validate.results import benchmark_gates, parse_result
+from provisioner.validate.results import benchmark_gates, objective_gates, parse_block, parse_result
 
 RECORDED = Path(__file__).parents[2] / "recorded" / "bench"
 PLAN = Benchmark(argv=("bench", "serve"), num_prompts=20, output_len=16, timeout_s=60)
@@ -97,3 +100,118 @@ def test_answers_of_any_length_have_a_token_each(tokens: int, fails: list[str]) 
     plan = PLAN.model_copy(update={"output_len": None})
     gates = benchmark_gates(parse_result(recorded("0.32", total_output_tokens=tokens)), plan)
     assert [gate.name for gate in gates if not gate.passed] == fails
+
+
+GUIDE = {
+    "completed": 2048,
+    "failed": 0,
+    "max_concurrency": 1024,
+    "duration": 132.49,
+    "total_input_tokens": 2097155,
+    "total_output_tokens": 2097152,
+    "request_throughput": 15.46,
+    "output_throughput": 15828.30,
+    "max_output_tokens_per_s": 21157.00,
+    "max_concurrent_requests": 1088.00,
+    "total_token_throughput": 31656.63,
+    "mean_ttft_ms": 4490.58,
+    "median_ttft_ms": 1534.84,
+    "p99_ttft_ms": 15465.31,
+    "mean_tpot_ms": 59.45,
+    "median_tpot_ms": 61.04,
+    "p99_tpot_ms": 63.01,
+    "mean_itl_ms": 59.45,
+    "median_itl_ms": 52.75,
+    "p99_itl_ms": 131.46,
+}
+
+
+def test_the_guides_sample_gives_back_its_20_figures() -> None:
+    result = parse_block((RECORDED / "guide-h200-fp8.txt").read_text())
+    assert result.raw == GUIDE
+    assert len(result.raw) == 20
+    assert (result.num_prompts, result.e2el) == (2048, None)
+
+
+def test_the_printed_block_says_what_the_json_says() -> None:
+    printed = parse_block((RECORDED / "bench-serve-0.12.log").read_text())
+    exact = json.loads(recorded("0.12"))
+    assert len(printed.raw) == 23
+    assert {key: round(exact[key], 2) for key in printed.raw} == printed.raw
+    assert printed.e2el is not None
+
+
+def test_newer_labels_and_lines_that_nobody_knows() -> None:
+    block = (RECORDED / "guide-h200-fp8.txt").read_text()
+    newer = block.replace("Total Token throughput", "Total token throughput").replace(
+        "Mean TTFT (ms): ", "P99.9 E2EL (ms):   7\nRequest goodput (req/s): 3.50\nTokens eaten (t): 9\nMean TTFT (ms): "
+    )
+    assert parse_block(f"{block}\nsome log\n{newer}").raw == {
+        **GUIDE,
+        "p99.9_e2el_ms": 7,
+        "request_goodput": 3.5,
+        "Tokens eaten": 9,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", 'there is no block of `vllm bench serve` in it: no line "Serving Benchmark Result"'),
+        ("=== Serving Benchmark Result ===\n====\n", "the benchmark's result has no 'completed'; keys: "),
+        (
+            "= Serving Benchmark Result =\nSuccessful requests:   3\nFailed requests:  0\n====\nMean TTFT (ms): 1\n",
+            "the benchmark's result has no 'duration'; keys: completed, failed, num_prompts",
+        ),
+    ],
+)
+def test_what_is_no_block_is_refused(text: str, message: str) -> None:
+    with pytest.raises(GateError) as caught:
+        parse_block(text)
+    assert caught.value.message == message
+
+
+@given(st.text())
+def test_any_text_is_a_block_or_refused(text: str) -> None:
+    with pytest.raises(GateError):
+        parse_block(f"= Serving Benchmark Result =\n{text}")
+
+
+def objective_results(*texts: str, **changes: Any) -> list[tuple[bool, str]]:
+    slo = [parse_objective(text) for text in texts]
+    gates = objective_gates(parse_result(recorded("0.32", **changes)), slo, gpu_count=2)
+    assert [gate.name for gate in gates] == [f"slo: {one.metric}" for one in slo]
+    return [(gate.passed, gate.detail) for gate in gates]
+
+
+def test_objectives_say_the_figure_the_bound_and_how_far_off() -> None:
+    assert objective_results(
+        "output_throughput >= 200",
+        "output_throughput >= 400",
+        "output_throughput_per_gpu >= 200",
+        "p99_ttft_ms <= 200",
+        "p99_ttft_ms <= 100",
+        "goodput >= 12.638786378939487",
+        "p95_ttft_ms <= 200",
+    ) == [
+        (True, "202.22 tok/s, asked for is at least 200 tok/s, 1.1 % above it"),
+        (False, "202.22 tok/s, asked for is at least 400 tok/s, 49.4 % below it"),
+        (False, "101.11 tok/s, asked for is at least 200 tok/s, 49.4 % below it"),
+        (True, "144.65 ms, asked for is at most 200 ms, 27.7 % below it"),
+        (False, "144.65 ms, asked for is at most 100 ms, 44.6 % above it"),
+        (True, "12.64 requests/s, asked for is at least 12.638786378939487 requests/s"),
+        (False, "the result does not have it; asked for is at most 200 ms"),
+    ]
+
+
+@pytest.mark.parametrize("value", [None, "fast", float("nan"), True])
+def test_a_figure_that_is_no_number_meets_no_objective(value: Any) -> None:
+    assert objective_results("goodput >= 1", request_goodput=value) == [
+        (False, "the result does not have it; asked for is at least 1 requests/s")
+    ]
+
+
+def test_a_hair_too_low_is_told_as_such() -> None:
+    assert objective_results("output_throughput >= 100", output_throughput=99.9999) == [
+        (False, "100.00 tok/s, asked for is at least 100 tok/s, 0.0001 % below it")
+    ]

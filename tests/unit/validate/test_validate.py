@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.errors import UnreachableError
+from provisioner.fleet.slo import parse_objective
 from provisioner.history.events import Event
 from provisioner.history.rundir import HostOutcome, outcomes
 from provisioner.history.verdict import ImageSeen, ServerVerdict
@@ -15,6 +16,7 @@ from provisioner.validate.validate import Depth, validate_host
 from .fakes import FakeHost, host_plan, http, server, state, well
 from .test_bench import COMMANDS, RECORDED
 
+RECORDED_GPU = Path(__file__).parents[2] / "recorded" / "gpu" / "h100"
 IMAGE = json.dumps(
     [
         {
@@ -24,8 +26,12 @@ IMAGE = json.dumps(
         }
     ]
 )
+SNAPSHOT = (RECORDED_GPU / "snapshot-load.txt").read_text()
 HOST = {
     **COMMANDS,
+    "docker container inspect --format '{{.Id}}' vllm-nemotron": "c" * 64 + "\n",
+    "sh -c 'echo": SNAPSHOT,
+    "sh -c 'timeout 20 nvidia-smi": SNAPSHOT.split("\n", 1)[1].split("===")[0],
     "systemctl show": state(),
     "journalctl": "last words",
     "docker container inspect --format '{{.Image}}' vllm-nemotron": "sha256:" + "a" * 64 + "\n",
@@ -63,6 +69,11 @@ def test_a_good_server_passes_with_everything_the_table_needs(tmp_path: Path) ->
     assert verdict.chat_answer == "A GPU computes."
     assert verdict.version == "0.32.0"
     assert [check.name for check in verdict.checks][-1] == "figures are numbers"
+    assert verdict.evidence is not None
+    assert verdict.evidence.driver == "580.159.04"
+    assert verdict.evidence.image_digest == "sha256:" + "d" * 64
+    assert verdict.evidence.serve_argv == ("serve", "nvidia/Tiny")
+    assert verdict.evidence.bench_argv == ("bench", "serve", "--port", "8000")
     assert (tmp_path / "gpu-01_nemotron.json").read_text() == RECORDED
     assert phases(events) == [
         ("health", "started"),
@@ -107,7 +118,7 @@ def test_a_failed_check_stops_before_the_benchmark(tmp_path: Path) -> None:
         return http(200, {"data": []}) if path == "/v1/models" else well(path, headers, body)
 
     verdict, events = validate(FakeHost(HOST, handler), tmp_path)
-    assert verdict.reasons == ("models: serves nothing; expected tiny",)
+    assert verdict.reasons == ("served name: serves nothing; expected tiny",)
     assert verdict.exit_code == 3
     assert verdict.log == "last words"
     assert verdict.chat_answer == "A GPU computes."
@@ -140,8 +151,8 @@ def test_secrets_are_in_no_event_and_no_verdict(tmp_path: Path) -> None:
     key = "sk-planted-key"
 
     def handler(path: str, headers: dict[str, str], body: bytes) -> bytes:
-        assert path in ("/health", "/version") or headers.get("authorization") in (None, f"Bearer {key}")
-        if path == "/v1/models" and "authorization" not in headers:
+        assert path in ("/health", "/version") or "authorization" in headers or path == "/v1/models"
+        if path == "/v1/models" and headers.get("authorization") != f"Bearer {key}":
             return http(401, {})
         return http(500, key) if path == "/v1/chat/completions" else well(path, headers, body)
 
@@ -189,3 +200,20 @@ def test_the_digest_is_the_one_of_the_references_repository(reference: str, dige
 def test_a_built_image_is_told_by_its_id() -> None:
     image = parse_image("vllm-build:1", json.dumps([{"Id": "sha256:" + "b" * 64, "RepoDigests": None, "Config": None}]))
     assert (image.short, image.engine) == ("b" * 12, None)
+
+
+def test_objectives_that_are_not_met_fail_the_gate(tmp_path: Path) -> None:
+    slo = tuple(map(parse_objective, ("output_throughput >= 200", "p99_ttft_ms <= 100")))
+    verdict, _ = validate(FakeHost(HOST, well), tmp_path, slo=slo)
+    assert verdict.reasons == ("slo: p99_ttft_ms: 144.65 ms, asked for is at most 100 ms, 44.6 % above it",)
+    assert verdict.exit_code == 3
+    assert [(check.name, check.passed) for check in verdict.checks[-2:]] == [
+        ("slo: output_throughput", True),
+        ("slo: p99_ttft_ms", False),
+    ]
+
+
+def test_a_skipped_check_is_told_in_the_events(tmp_path: Path) -> None:
+    _, events = validate(FakeHost(HOST, well), tmp_path, depth="smoke", log_stats=False)
+    told = next(event.task for event in events if (event.phase, event.status) == ("answers", "ok"))
+    assert told == "10 checks passed; metrics skipped: the server keeps no statistics (--disable-log-stats)"
