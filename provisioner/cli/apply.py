@@ -23,14 +23,17 @@ from provisioner.history.events import Event, OnEvent
 from provisioner.history.facts import read_facts
 from provisioner.history.progress import progress
 from provisioner.history.rundir import Run, create_run
+from provisioner.history.verdict import ServerVerdict
 from provisioner.hosts.ssh import connect
 from provisioner.inventory.read import read_inventory
+from provisioner.plan.model import Server
+from provisioner.plan.workload import workload
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
 from provisioner.rollout.recorded import recorded_survey
 from provisioner.rollout.rendered import write_rendered
 from provisioner.rollout.secrets import take_from_environment
-from provisioner.rollout.survey import Survey, survey
+from provisioner.rollout.survey import HostSurvey, Survey, survey
 
 
 @dataclass(frozen=True)
@@ -139,15 +142,20 @@ def execute_nothing(seen: Survey) -> tuple[HostOutcome, ...]:
 def _executed(seen: Survey, connections: Connections, options: Options, *, json: bool) -> Exit:
     """Execute and report, with a record of it however it ends."""
     fleet = seen.fleet
-    run = create_run(fleet.name, command=sys.argv, fleet_path=fleet.path, secrets=seen.secrets.values())
+    run = create_run(
+        fleet.name,
+        command=sys.argv,
+        fleet_path=fleet.path,
+        hosts=[host.host.name for host in seen.work],
+        secrets=tuple(seen.secrets.values()),
+    )
     code = Exit.HOST_FAILED
     try:
         for host in seen.fit:
             run.save(f"plans/{host.host.name}.json", host.plan.model_dump_json(indent=1) if host.plan else "{}")
         with interrupt_flag() as interrupted, _shown([host.host.name for host in seen.work], run) as on_event:
-            outcomes = execute(
-                seen, connections, run.path, on_event=on_event, options=replace(options, interrupted=interrupted)
-            )
+            options = replace(options, interrupted=interrupted, on_verdict=_recorded(run))
+            outcomes = execute(seen, connections, run.path, on_event=on_event, options=options)
         code = _report(json, seen, outcomes, run)
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
@@ -158,6 +166,14 @@ def _executed(seen: Survey, connections: Connections, options: Options, *, json:
     finally:
         run.finish(code)
     return code
+
+
+def _recorded(run: Run) -> Callable[[HostSurvey, Server, ServerVerdict], None]:
+    def record(seen: HostSurvey, server: Server, verdict: ServerVerdict) -> None:
+        driver = seen.facts.driver_version if seen.facts else None
+        run.add_verdict(verdict, workload=workload(server), driver=driver)
+
+    return record
 
 
 def _load(path: Path, only: Sequence[str]) -> tuple[Fleet, dict[str, Recipe]]:

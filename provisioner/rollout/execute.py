@@ -14,7 +14,7 @@ from provisioner.history.events import Event, OnEvent
 from provisioner.history.verdict import ServerVerdict
 from provisioner.hosts.probe import probe
 from provisioner.plan.diff import server_fingerprint
-from provisioner.plan.model import HostPlan
+from provisioner.plan.model import HostPlan, Server
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import remove_proof, write_proof
 from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
@@ -31,6 +31,8 @@ class Options:
     strategy: Strategy = "mitogen_free"
     depth: Depth = "benchmark"
     interrupted: Callable[[], bool] = lambda: False
+    on_verdict: Callable[[HostSurvey, Server, ServerVerdict], None] = lambda _seen, _server, _verdict: None
+    """told as soon as a server has one, from the thread of its host"""
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ def _validate(
         interrupted=options.interrupted,
     )
     for server, verdict in zip(plan.servers, verdicts, strict=True):
+        options.on_verdict(seen, server, verdict)
         if verdict.passed and options.depth == "benchmark":
             write_proof(transport, server.name, server_fingerprint(plan, server), run_dir.name)
     worst = next((verdict for verdict in verdicts if not verdict.passed), None)
