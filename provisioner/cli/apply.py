@@ -18,16 +18,18 @@ from provisioner.errors import Exit, ProvisionError, UsageError
 from provisioner.fleet.load import load_fleet
 from provisioner.fleet.models import Fleet
 from provisioner.fleet.recipes import Recipe, find_recipe
-from provisioner.history import report
 from provisioner.history.events import Event, OnEvent
 from provisioner.history.facts import read_facts
 from provisioner.history.progress import progress
 from provisioner.history.rundir import Run, create_run
+from provisioner.history.store import open_store
 from provisioner.history.verdict import ServerVerdict
 from provisioner.hosts.ssh import connect
 from provisioner.inventory.read import read_inventory
-from provisioner.plan.model import Server
+from provisioner.plan.model import Changes, Server
 from provisioner.plan.workload import workload
+from provisioner.report.table import lines, table
+from provisioner.report.trend import history
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
 from provisioner.rollout.recorded import recorded_survey
@@ -152,7 +154,9 @@ def _executed(seen: Survey, connections: Connections, options: Options, *, json:
     code = Exit.HOST_FAILED
     try:
         for host in seen.fit:
-            run.save(f"plans/{host.host.name}.json", host.plan.model_dump_json(indent=1) if host.plan else "{}")
+            name = host.host.name
+            run.save(f"plans/{name}.json", host.plan.model_dump_json(indent=1) if host.plan else "{}")
+            run.save(f"changes/{name}.json", (host.changes or Changes(host=name)).model_dump_json(indent=1))
         with interrupt_flag() as interrupted, _shown([host.host.name for host in seen.work], run) as on_event:
             options = replace(options, interrupted=interrupted, on_verdict=_recorded(run))
             outcomes = execute(seen, connections, run.path, on_event=on_event, options=options)
@@ -223,7 +227,9 @@ def _report(json: bool, seen: Survey, outcomes: tuple[HostOutcome, ...], run: Ru
     if json:
         out(document)
     elif verdicts:
-        Console().print(report.table(verdicts)) if sys.stdout.isatty() else out("\n".join(report.lines(verdicts)))
+        with open_store(read_only=True) as store:
+            before = history(store.measurements(fleet=seen.fleet.name))
+        Console().print(table(verdicts, before)) if sys.stdout.isatty() else out("\n".join(lines(verdicts, before)))
     text = show.outcome(outcomes, run.path if run else None)
     say(text) if json else out(text)
     return exit_code(outcomes)

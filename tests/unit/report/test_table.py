@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from provisioner.history.report import COLUMNS, engine_label, failures, lines, row, table, to_json
 from rich.console import Console
 
-from provisioner.history.report import COLUMNS, engine_label, failures, lines, row, table, to_json
 from provisioner.history.verdict import BenchmarkResult, ImageSeen, Latency, ServerVerdict
 
 BENCH = BenchmarkResult(
