@@ -131,6 +131,24 @@ def render(
     raise typer.Exit(command.render(fleet, hosts, output, facts))
 
 
+@app.command(epilog="Example: provision report --html report.html; provision report latest --fleet lab --markdown")
+def report(
+    run: Annotated[
+        str, typer.Argument(metavar="[RUN]", help="A run's id, the beginning or the end of one, or `latest`.")
+    ] = "latest",
+    fleet: Annotated[str | None, typer.Option(metavar="NAME", help="Only among the runs of this fleet.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page: one file, no network, plots and history.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown on stdout.")] = False,
+    json: Json = False,
+) -> None:
+    """Show a run with the history of its hosts: verdicts, figures, changes, plans, logs of failures."""
+    from provisioner.cli import report as command
+
+    command.report(run, fleet=fleet, html=html, as_markdown=markdown, json=json)
+
+
 @app.command(epilog="Example: provision schema > fleet.schema.json")
 def schema() -> None:
     """Print the JSON Schema of fleet files, for editors and other tools."""

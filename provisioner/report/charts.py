@@ -73,7 +73,7 @@ def latencies(figures: Sequence[tuple[str, str, Latency]], colors: Colors) -> Sp
         values,
         [
             mark("rule", look={"strokeWidth": 2}, x=median, x2={"field": "p99"}, y=y, color=color),
-            mark("tick", look={"thickness": 2, "height": 9}, x=p99, y=y, color=color),
+            mark("tick", look={"thickness": 2, "height": 9, "opacity": 1}, x=p99, y=y, color=color),
             mark("circle", look={"size": 46, "opacity": 1}, x=median, y=y, color=color, tip=True),
             mark("text", look={"align": "left", "dx": 6, "color": INK}, x=p99, y=y, text={"field": "text"}),
         ],
@@ -94,7 +94,8 @@ def pareto(points: Sequence[Point], colors: Colors) -> Spec:
         }
         for point in points
     ]
-    x, y = quantity("x", axis=_axis("tok/s of one user")), quantity("y", axis=_axis("output tok/s per GPU"))
+    x = quantity("x", _from_zero(point.interactivity for point in points), _axis("tok/s of one user"))
+    y = quantity("y", _from_zero(point.per_gpu for point in points), _axis("output tok/s per GPU"))
     color = by_hardware(colors)
     shape = by_hardware(dict(zip(colors, SHAPES * len(colors), strict=False)))
     now, earlier = [{"filter": "datum.now"}], [{"filter": "!datum.now"}]
@@ -116,6 +117,10 @@ def pareto(points: Sequence[Point], colors: Colors) -> Spec:
 def finite(latency: Latency) -> bool:
     """Whether it can be plotted."""
     return math.isfinite(latency.median_ms) and math.isfinite(latency.p99_ms)
+
+
+def _from_zero(values: Iterable[float]) -> tuple[float, float]:
+    return 0, max(values, default=0.0) * 1.12 or 1
 
 
 def _axis(title: str) -> Spec:

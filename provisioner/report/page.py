@@ -86,8 +86,8 @@ def overview(report: Report, drawn: Draw) -> list[Figure]:
         return []
     colors = charts.colors_of(verdict.hardware for _, verdict in measured)
     per_gpu = [(label, verdict.hardware, verdict.output_per_gpu or 0.0) for label, verdict in measured]
-    unit = "output tok/s per GPU"
-    figures = [_figure(drawn, "Throughput", f"{unit.capitalize()}.", charts.bars(per_gpu, unit, colors))]
+    plot = charts.bars(per_gpu, "output tok/s per GPU", colors)
+    figures = [_figure(drawn, "Throughput", "Output tok/s per GPU.", plot)]
     ttft = [(label, verdict.hardware, verdict.benchmark.ttft) for label, verdict in measured if verdict.benchmark]
     tpot = [(label, verdict.hardware, verdict.benchmark.tpot) for label, verdict in measured if verdict.benchmark]
     for title, rows in (("Time to first token", ttft), ("Time per output token", tpot)):

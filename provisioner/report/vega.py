@@ -57,10 +57,14 @@ def mark(kind: str, *, tip: bool = False, look: Spec, **channels: Spec) -> Spec:
     return {"mark": {"type": kind, "aria": tip, **look}, "encoding": encoding}
 
 
-def quantity(field: str, domain: tuple[float, float] | None = None, axis: Spec | None = None) -> Spec:
+def quantity(field: str, domain: tuple[float, float], axis: Spec | None = None) -> Spec:
     """A channel of numbers; without `axis` there is none."""
-    scale: Spec = {"zero": True, "padding": 14} if domain is None else {"domain": list(domain), "zero": False}
-    return {"field": field, "type": "quantitative", "axis": axis, "scale": scale}
+    return {
+        "field": field,
+        "type": "quantitative",
+        "axis": axis,
+        "scale": {"domain": list(domain), "zero": False, "nice": False},
+    }
 
 
 def rows(labels: Sequence[str]) -> Spec:
