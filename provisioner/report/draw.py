@@ -14,7 +14,17 @@ from provisioner.errors import UsageError
 SVG = "{http://www.w3.org/2000/svg}"
 _NUMBER = re.compile(r"-?\d+\.\d+")
 _DROPPED = frozenset(
-    ("class", "role", "aria-roledescription", "aria-hidden", "aria-label", "pointer-events", "font-family", "version")
+    (
+        "class",
+        "role",
+        "aria-roledescription",
+        "aria-hidden",
+        "aria-label",
+        "pointer-events",
+        "font-family",
+        "version",
+        "stroke-miterlimit",
+    )
 )
 """attributes that say nothing here: the page has its own fonts, and the figure its own label"""
 _DEFAULTS = frozenset(
@@ -23,7 +33,7 @@ _DEFAULTS = frozenset(
 """attributes with the value that they have anyway, here or by the page's style"""
 _NOWHERE = "translate(0,0)"
 
-ElementTree.register_namespace("", SVG.strip("{}"))
+ElementTree.register_namespace("", SVG[1:-1])
 
 
 def draw(spec: dict[str, Any], label: str) -> str:
@@ -50,7 +60,9 @@ def tidy(text: str, label: str) -> str:
         root.attrib.pop(name, None)
     root.set("role", "img")
     root.set("aria-label", label)
-    return ElementTree.tostring(root, encoding="unicode")
+    # In a page neither the namespace nor blanks before the end of an empty element mean anything; in texts and in
+    # attributes a ">" is written otherwise.
+    return ElementTree.tostring(root, encoding="unicode").replace(f' xmlns="{SVG[1:-1]}"', "", 1).replace(" />", "/>")
 
 
 def _clean(element: ElementTree.Element) -> None:

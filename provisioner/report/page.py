@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +25,7 @@ from provisioner.report.vega import Spec
 
 Draw = Callable[[Spec, str], str]
 TEMPLATES = Path(__file__).parent / "templates"
+_INDENT = re.compile(r"\n\s+<")
 SPARK = (72, 16)
 """width and height of a sparkline, in CSS pixels"""
 
@@ -64,7 +66,7 @@ def page(report: Report, drawn: Draw = draw) -> str:
         "SPARK": SPARK,
     }
     verdicts = report.verdicts
-    return environment.get_template("page.html.j2").render(
+    text = environment.get_template("page.html.j2").render(
         report=report,
         verdicts=verdicts,
         failed=[host for host in report.hosts if host.state == "failed"],
@@ -77,6 +79,8 @@ def page(report: Report, drawn: Draw = draw) -> str:
         figures={host.name: host_figures(host, report, drawn) for host in report.hosts},
         glossary=GLOSSARY,
     )
+    # A "<" of the template begins a tag; one in a value is escaped. What is set apart by blanks stays so.
+    return _INDENT.sub("\n<", text)
 
 
 def overview(report: Report, drawn: Draw) -> list[Figure]:
@@ -196,4 +200,4 @@ def _legend(verdicts: Sequence[ServerVerdict]) -> list[tuple[str, str]]:
 
 def _figure(drawn: Draw, title: str, note: str, spec: Spec, items: tuple[str, ...] = ()) -> Figure:
     # The drawing library escapes what it is given; this is the one place where its output is taken as HTML.
-    return Figure(title=title, note=note, svg=Markup(drawn(spec, f"{title}. {note}")), items=items)  # noqa: S704
+    return Figure(title=title, note=note, svg=Markup(drawn(spec, f"Plot: {title}")), items=items)  # noqa: S704

@@ -9,7 +9,7 @@ from provisioner.report.charts import finite
 from provisioner.report.model import Trend
 from provisioner.report.sparkline import bounds
 from provisioner.report.vega import ALARM, COLORS, QUIET, Spec, mark, quantity, spec
-from provisioner.report.words import NONE, day, moment, number
+from provisioner.report.words import day, moment, number
 
 HEIGHT = 92
 
@@ -34,7 +34,7 @@ def throughput(trend: Trend, peers: float | None = None) -> Spec:
             mark("line", look={"color": COLORS[0], "strokeWidth": 1.5}, x=x, y=y),
             mark(
                 "point",
-                look={"size": 30, "filled": True, "opacity": 1},
+                look={"size": 30, "filled": True, "opacity": 1, "strokeWidth": 1},
                 x=x,
                 y=y,
                 color={"condition": {"test": "datum.passed", "value": COLORS[0]}, "value": ALARM},
@@ -99,8 +99,5 @@ def _height(field: str, low: float, high: float) -> Spec:
 
 
 def _tip(one: Measurement) -> str:
-    result = one.result
-    return (
-        f"{moment(one.at)}: {number(result.output_throughput)} output tok/s, TPOT {number(result.tpot.median_ms)} ms,"
-        f" image {one.image or NONE}, driver {one.driver or NONE}" + ("" if one.passed else "; did not pass")
-    )
+    failed = "" if one.passed else "; did not pass"
+    return f"{moment(one.at)}: {number(one.result.output_throughput)} output tok/s{failed}"
