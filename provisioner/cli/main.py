@@ -149,6 +149,19 @@ def report(
     command.report(run, fleet=fleet, html=html, as_markdown=markdown, json=json)
 
 
+@app.command(
+    epilog="Example: provision monitoring fleet.yaml -o monitoring && promtool check rules monitoring/rules/*.yml"
+)
+def monitoring(
+    fleet: FleetFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; created when it is not there.")],
+) -> None:
+    """Write what Prometheus and Grafana need: targets, alert rules, last verdicts as metrics, a dashboard."""
+    from provisioner.cli import monitoring as command
+
+    command.monitoring(fleet, output)
+
+
 @app.command(epilog="Example: provision schema > fleet.schema.json")
 def schema() -> None:
     """Print the JSON Schema of fleet files, for editors and other tools."""
