@@ -11,7 +11,10 @@ from provisioner.cli import main
 from provisioner.cli.main import app, run, with_default_command
 from provisioner.errors import Exit, HostError, InputError, Problem, UnreachableError, UsageError
 
-COMMANDS = ("apply", "plan", "explain", "probe", "validate", "render", "schema", "version", "lab", "recipe")
+COMMANDS = (
+    *("apply", "plan", "explain", "probe", "validate", "render", "report", "monitoring"),
+    *("schema", "version", "lab", "recipe"),
+)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,7 @@ def test_help(capsys: pytest.CaptureFixture[str], flag: str) -> None:
     assert all(f"\n  {command} " in text for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["apply", "plan", "explain", "probe", "validate", "render"])
+@pytest.mark.parametrize("command", ["apply", "plan", "explain", "probe", "validate", "render", "monitoring"])
 def test_help_of_a_command_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert run([command, "--help"]) == Exit.OK
     assert f"Example: provision {command} fleet.yaml" in capsys.readouterr().out
