@@ -18,6 +18,7 @@ def to_json(report: Report) -> str:
         "ending": report.ending,
         "passed": all(verdict.passed for verdict in report.verdicts),
         "hosts": [_host(host) for host in report.hosts],
+        "others": [_trend(trend) for trend in report.others],
     }
     return json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False)
 

@@ -36,12 +36,13 @@ def gather(store: Store, run: RunRow, *, now: datetime, root: Path | None = None
     events = store.events(run.id)
     verdicts = store.verdicts(run.id)
     names = dict.fromkeys([*run.hosts, *(event.host for event in events)])
-    histories = trends(one for one in measured if one.host in names)
+    histories = trends(measured)
     return Report(
         run=run,
         ending=ending(run),
         made_at=now,
         hosts=tuple(_host(name, directory, events, verdicts, histories) for name in names),
+        others=tuple(trend for trend in histories if trend.host not in names),
         before=tuple(one for one in measured if one.run_id != run.id),
     )
 

@@ -100,6 +100,8 @@ class Report(Frozen):
     """how it ended, in words"""
     made_at: AwareDatetime
     hosts: tuple[HostReport, ...]
+    others: tuple[Trend, ...] = ()
+    """of hosts of the fleet that the run did nothing on"""
     before: tuple[Measurement, ...] = ()
     """benchmarks of the fleet in other runs, oldest first"""
 

@@ -74,7 +74,7 @@ def page(report: Report, drawn: Draw = draw) -> str:
         simulated=any(verdict.simulated for verdict in verdicts),
         total=sum(verdict.benchmark.output_throughput for verdict in verdicts if verdict.benchmark),
         legend=_legend(verdicts),
-        trends={(trend.host, trend.server): trend for host in report.hosts for trend in host.trends},
+        trends={(trend.host, trend.server): trend for trend in (*_trends(report), *report.others)},
         plots=overview(report, drawn),
         figures={host.name: host_figures(host, report, drawn) for host in report.hosts},
         glossary=GLOSSARY,
@@ -157,13 +157,16 @@ def _peers(trend: Trend, report: Report) -> float | None:
     newest = trend.measurements[-1]
     others = [
         other.throughputs[-1]
-        for host in report.hosts
-        for other in host.trends
-        if host.name != trend.host
+        for other in (*_trends(report), *report.others)
+        if other.host != trend.host
         and newest.workload
         and (other.measurements[-1].workload, other.measurements[-1].hardware) == (newest.workload, newest.hardware)
     ]
     return statistics.median(others) if others else None
+
+
+def _trends(report: Report) -> Iterable[Trend]:
+    return (trend for host in report.hosts for trend in host.trends)
 
 
 def _balance(drawn: Draw, model: str, points: Sequence[Point], colors: charts.Colors) -> Figure:

@@ -44,6 +44,7 @@ def test_a_run_with_the_history_up_to_it(tmp_path: Path) -> None:
     assert first.changes is not None
     assert first.changes[0].reason == "differs"
     assert [event.task for event in first.applied] == ["vllm_server: Write the unit"]
+    assert found.others == ()
     # Its own benchmark and the one before it; not what came later.
     assert first.trends[0].throughputs == (1000, 900)
     assert first.driver == "580.1"
@@ -56,6 +57,15 @@ def test_a_failure_is_told_by_its_event(tmp_path: Path) -> None:
     (first, _) = gathered(tmp_path, FAILED, ended).hosts
     assert first.state == "failed"
     assert first.failures == (FAILED,)
+
+
+def test_hosts_of_the_fleet_that_it_did_not_touch(tmp_path: Path) -> None:
+    with open_store(tmp_path / "history.sqlite") as store:
+        store.begin_run("r0", "lab", "/lab.yaml", ("provision",), "ops", ["gpu-07"])
+        store.add_verdict("r0", verdict("gpu-07"), workload=LOAD)
+        store.begin_run("r00", "other", "/other.yaml", ("provision",), "ops", ["gpu-08"])
+        store.add_verdict("r00", verdict("gpu-08"), workload=LOAD)
+    assert [trend.host for trend in gathered(tmp_path).others] == ["gpu-07"]
 
 
 def test_a_run_without_its_directory(tmp_path: Path) -> None:

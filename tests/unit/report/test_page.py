@@ -10,6 +10,7 @@ from reports import HOSTILE, host, hostile, measurement, report, run, verdict
 
 from provisioner.history.verdict import CheckResult
 from provisioner.report.page import command, page
+from provisioner.report.trend import trends
 from provisioner.report.vega import Spec
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -110,6 +111,15 @@ def test_what_failed_comes_first_with_reasons_and_logs() -> None:
 def test_a_run_that_did_nothing_is_a_page() -> None:
     text = Read(page(report(host(outcome=None, phases=(), trends=(), changes=None), run=run(ended_at=None)), no_plot))
     assert "untouched" in text.text
+
+
+def test_hosts_that_the_run_did_not_touch_have_their_last_figures() -> None:
+    others = trends([measurement(1000, 0, host="gpu-07"), measurement(1234, 1, host="gpu-07", passed=False)])
+    text = Read(page(report(others=others), no_plot)).text
+    section = text[text.index("Not in this run") : text.index("Throughput and latency")]
+    for words in ("gpu-07", "FAILED", "1234", "1 × h200", "2026-11-24 13:00 UTC"):
+        assert words in section
+    assert "Not in this run" not in page(report(), no_plot)
 
 
 def test_the_plan_is_a_command_that_a_shell_takes() -> None:
