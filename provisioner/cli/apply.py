@@ -20,14 +20,19 @@ from provisioner.errors import Exit, ProvisionError, UsageError
 from provisioner.fleet.load import load_fleet
 from provisioner.fleet.models import Fleet
 from provisioner.fleet.recipes import Recipe, find_recipe
-from provisioner.history import report
 from provisioner.history.events import Event, OnEvent
 from provisioner.history.facts import read_facts
 from provisioner.history.progress import progress
 from provisioner.history.rundir import Run, create_run
+from provisioner.history.store import open_store
+from provisioner.history.verdict import ServerVerdict
 from provisioner.hosts.ssh import connect
 from provisioner.inventory.read import read_inventory
 from provisioner.plan.lock import UNLOCKED, lock_file
+from provisioner.plan.model import Changes, Server
+from provisioner.plan.workload import workload
+from provisioner.report.table import lines, table
+from provisioner.report.trend import history
 from provisioner.rollout.check import check as ask_ansible
 from provisioner.rollout.check import failures
 from provisioner.rollout.connections import Connections
@@ -36,7 +41,7 @@ from provisioner.rollout.locking import check_survey, make_lock, moves, read_loc
 from provisioner.rollout.recorded import recorded_survey
 from provisioner.rollout.rendered import write_rendered
 from provisioner.rollout.secrets import take_from_environment
-from provisioner.rollout.survey import Survey, planned_again, survey
+from provisioner.rollout.survey import HostSurvey, Survey, planned_again, survey
 
 
 @dataclass(frozen=True)
@@ -187,15 +192,22 @@ def execute_nothing(seen: Survey) -> tuple[HostOutcome, ...]:
 def _executed(seen: Survey, connections: Connections, options: Options, *, json: bool) -> Exit:
     """Execute and report, with a record of it however it ends."""
     fleet = seen.fleet
-    run = create_run(fleet.name, command=sys.argv, fleet_path=fleet.path, secrets=seen.secrets.values())
+    run = create_run(
+        fleet.name,
+        command=sys.argv,
+        fleet_path=fleet.path,
+        hosts=[host.host.name for host in seen.work],
+        secrets=tuple(seen.secrets.values()),
+    )
     code = Exit.HOST_FAILED
     try:
         for host in seen.fit:
-            run.save(f"plans/{host.host.name}.json", host.plan.model_dump_json(indent=1) if host.plan else "{}")
+            name = host.host.name
+            run.save(f"plans/{name}.json", host.plan.model_dump_json(indent=1) if host.plan else "{}")
+            run.save(f"changes/{name}.json", (host.changes or Changes(host=name)).model_dump_json(indent=1))
         with interrupt_flag() as interrupted, _shown([host.host.name for host in seen.work], run) as on_event:
-            outcomes = execute(
-                seen, connections, run.path, on_event=on_event, options=replace(options, interrupted=interrupted)
-            )
+            options = replace(options, interrupted=interrupted, on_verdict=_recorded(run))
+            outcomes = execute(seen, connections, run.path, on_event=on_event, options=options)
         code = _report(json, seen, outcomes, run)
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
@@ -212,6 +224,14 @@ def _strategy(word: str) -> Strategy:
     if word not in get_args(Strategy):
         raise UsageError(f"--strategy {word}: expected one of {', '.join(get_args(Strategy))}")
     return cast(Strategy, word)
+
+
+def _recorded(run: Run) -> Callable[[HostSurvey, Server, ServerVerdict], None]:
+    def record(seen: HostSurvey, server: Server, verdict: ServerVerdict) -> None:
+        driver = seen.facts.driver_version if seen.facts else None
+        run.add_verdict(verdict, workload=workload(server), driver=driver)
+
+    return record
 
 
 def _load(path: Path, only: Sequence[str]) -> tuple[Fleet, dict[str, Recipe]]:
@@ -285,7 +305,9 @@ def _report(json: bool, seen: Survey, outcomes: tuple[HostOutcome, ...], run: Ru
     if json:
         out(document)
     elif verdicts:
-        Console().print(report.table(verdicts)) if sys.stdout.isatty() else out("\n".join(report.lines(verdicts)))
+        with open_store(read_only=True) as store:
+            before = history(store.measurements(fleet=seen.fleet.name))
+        Console().print(table(verdicts, before)) if sys.stdout.isatty() else out("\n".join(lines(verdicts, before)))
     text = show.outcome(outcomes, run.path if run else None)
     say(text) if json else out(text)
     return exit_code(outcomes)

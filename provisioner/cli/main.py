@@ -175,6 +175,37 @@ def render(
     raise typer.Exit(command.render(fleet, hosts, output, facts))
 
 
+@app.command(epilog="Example: provision report --html report.html; provision report latest --fleet lab --markdown")
+def report(
+    run: Annotated[
+        str, typer.Argument(metavar="[RUN]", help="A run's id, the beginning or the end of one, or `latest`.")
+    ] = "latest",
+    fleet: Annotated[str | None, typer.Option(metavar="NAME", help="Only among the runs of this fleet.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page: one file, no network, plots and history.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown on stdout.")] = False,
+    json: Json = False,
+) -> None:
+    """Show a run with the history of its hosts: verdicts, figures, changes, plans, logs of failures."""
+    from provisioner.cli import report as command
+
+    command.report(run, fleet=fleet, html=html, as_markdown=markdown, json=json)
+
+
+@app.command(
+    epilog="Example: provision monitoring fleet.yaml -o monitoring && promtool check rules monitoring/rules/*.yml"
+)
+def monitoring(
+    fleet: FleetFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; created when it is not there.")],
+) -> None:
+    """Write what Prometheus and Grafana need: targets, alert rules, last verdicts as metrics, a dashboard."""
+    from provisioner.cli import monitoring as command
+
+    command.monitoring(fleet, output)
+
+
 @app.command(epilog="Example: provision schema > fleet.schema.json")
 def schema() -> None:
     """Print the JSON Schema of fleet files, for editors and other tools."""

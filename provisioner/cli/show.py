@@ -10,10 +10,10 @@ from typing import Any
 
 from provisioner.apply.runner import HostResult
 from provisioner.errors import Exit
-from provisioner.history import report
 from provisioner.history.verdict import ServerVerdict
 from provisioner.plan.lock import entries, lock_file, short
 from provisioner.plan.model import Change
+from provisioner.report.table import as_data
 from provisioner.rollout.execute import HostOutcome
 from provisioner.rollout.survey import HostSurvey, Survey
 
@@ -204,7 +204,7 @@ def outcome_json(seen: Survey, outcomes: Sequence[HostOutcome], run_dir: Path | 
             "changed": one.changed,
             "untouched": one.untouched,
             "message": one.message,
-            "servers": [report.as_data(verdict) for verdict in one.verdicts],
+            "servers": [as_data(verdict) for verdict in one.verdicts],
         }
         for one in outcomes
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import getpass
 import os
 import secrets as randomness
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -15,7 +17,9 @@ from pydantic import AwareDatetime, Field
 
 from provisioner.fleet.base import Frozen
 from provisioner.history.events import Event, Phase
-from provisioner.history.redact import redact
+from provisioner.history.redact import redact, redact_data
+from provisioner.history.store import Store, default_path, open_store
+from provisioner.history.verdict import ServerVerdict
 
 EVENTS = "events.jsonl"
 RECORD = "record.json"
@@ -48,12 +52,15 @@ class Record(Frozen):
 class Run:
     """An open run directory. Safe to use from the threads of all hosts."""
 
-    def __init__(self, path: Path, record: Record, secrets: Iterable[str]) -> None:
+    def __init__(self, path: Path, record: Record, secrets: Iterable[str], store: Store) -> None:
         self.path = path
         self.record = record
+        self.store = store
+        """the history that this run is part of; `finish` closes it"""
         self._secrets = set(secrets)
         self._lock = threading.Lock()
         self._events = os.open(path / EVENTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        fcntl.flock(self._events, fcntl.LOCK_EX)  # held for as long as this process lives: see running()
         self._write_record()
 
     def hide(self, secrets: Iterable[str]) -> None:
@@ -67,6 +74,14 @@ class Run:
             clean = _redacted(event, self._secrets)
             os.write(self._events, clean.model_dump_json().encode() + b"\n")
             os.fsync(self._events)
+            self.store.add_event(self.record.id, clean)
+
+    def add_verdict(self, verdict: ServerVerdict, *, workload: str = "", driver: str | None = None) -> None:
+        """Keep what a server got, in the history; secrets are redacted."""
+        with self._lock:
+            texts = redact_data(verdict.model_dump(exclude={"platform"}), self._secrets)
+            clean = ServerVerdict.model_validate(texts | {"platform": verdict.platform})
+            self.store.add_verdict(self.record.id, clean, workload=workload, driver=driver)
 
     def save(self, name: str, text: str) -> Path:
         """Keep a text (facts, plans, a report) under a name relative to the directory; secrets are redacted."""
@@ -88,6 +103,8 @@ class Run:
             self.record = self.record.model_copy(update=ended)
             self._write_record()
             os.close(self._events)
+            self.store.finish_run(self.record.id, exit_code)
+            self.store.close()
         return self.record
 
     def _write_record(self) -> None:
@@ -99,14 +116,17 @@ def create_run(
     *,
     command: Iterable[str],
     fleet_path: Path,
-    secrets: Iterable[str] = (),
+    hosts: Iterable[str] = (),
+    secrets: Collection[str] = (),
     root: Path | None = None,
 ) -> Run:
-    """A fresh directory `<root>/runs/<fleet>/<UTC time>-<id>`, mode 0700, and a `latest` link to it.
+    """A fresh directory `<root>/runs/<fleet>/<UTC time>-<id>`, mode 0700, a `latest` link to it, and its row in the
+    history `<root>/history.sqlite`.
 
-    `root` defaults to the user's state directory for `provision`.
+    `hosts`: those it is to act on. `root` defaults to the user's state directory for `provision`.
     """
     started = datetime.now(UTC)
+    store = open_store(default_path(root))
     parent = runs_dir(fleet, root)
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = f"{started:%Y%m%dT%H%M%SZ}-{randomness.token_hex(3)}"
@@ -115,7 +135,9 @@ def create_run(
     record = Record(
         id=name, command=tuple(command), fleet=fleet, fleet_path=str(fleet_path.absolute()), started=started
     )
-    run = Run(path, record, secrets)
+    run = Run(path, record, secrets, store)
+    words = [redact(word, secrets) for word in record.command]
+    store.begin_run(name, fleet, record.fleet_path, words, current_user(), tuple(hosts))
     _point_latest(parent, name)
     return run
 
@@ -123,6 +145,31 @@ def create_run(
 def runs_dir(fleet: str, root: Path | None = None) -> Path:
     """Where the runs of a fleet are."""
     return (root if root is not None else user_state_path("provision")) / "runs" / fleet
+
+
+def running(path: Path) -> bool:
+    """Whether the process of a run is still there, whatever its record says."""
+    try:
+        file = os.open(path / EVENTS, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def current_user() -> str:
+    """Who does it: the name of the account, and behind sudo whose terminal it is."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in a container
+        name = f"uid {os.getuid()}"
+    behind = os.environ.get("SUDO_USER", name)
+    return name if behind == name else f"{behind} (as {name})"
 
 
 def read_record(path: Path) -> Record:

@@ -14,7 +14,7 @@ from provisioner.history.events import Event, OnEvent
 from provisioner.history.verdict import ServerVerdict
 from provisioner.hosts.probe import probe
 from provisioner.plan.diff import server_fingerprint
-from provisioner.plan.model import HostPlan
+from provisioner.plan.model import HostPlan, Server
 from provisioner.plan.proof import Proof
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import remove_proof, write_proof
@@ -32,6 +32,8 @@ class Options:
     strategy: Strategy = "mitogen_free"
     depth: Depth = "benchmark"
     interrupted: Callable[[], bool] = lambda: False
+    on_verdict: Callable[[HostSurvey, Server, ServerVerdict], None] = lambda _seen, _server, _verdict: None
+    """told as soon as a server has one, from the thread of its host"""
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ def _validate(
         interrupted=options.interrupted,
     )
     for server, verdict in zip(plan.servers, verdicts, strict=True):
+        options.on_verdict(seen, server, verdict)
         if verdict.passed and options.depth == "benchmark":
             proof = Proof(
                 fingerprint=server_fingerprint(plan, server),

@@ -9,7 +9,20 @@ import pytest
 
 from provisioner.history.events import Event, Phase, Status
 from provisioner.history.redact import redact
-from provisioner.history.rundir import HostOutcome, Run, create_run, outcomes, read_events, read_record, summary
+from provisioner.history.rundir import (
+    HostOutcome,
+    Run,
+    create_run,
+    current_user,
+    outcomes,
+    read_events,
+    read_record,
+    running,
+    summary,
+)
+from provisioner.history.store import default_path, ending, open_store
+from provisioner.history.verdict import CheckResult
+from tests.unit.history.samples import result, verdict
 
 SECRET = "hf_planted_token"
 
@@ -118,3 +131,49 @@ def test_a_host_that_went_on_after_a_failed_task_is_done() -> None:
 )
 def test_redact(secrets: list[str], text: str) -> None:
     assert redact("token hf_abcd and hf_abcdef", secrets) == text
+
+
+def test_a_run_is_part_of_the_history(tmp_path: Path) -> None:
+    run = create_run("lab", command=["provision", "f.yaml"], fleet_path=Path("f.yaml"), hosts=["a", "b"], root=tmp_path)
+    run.add(event("a", "apply", "started"))
+    run.add(event("a", "apply", "ok"))
+    run.add_verdict(verdict("a"), workload="w", driver="580")
+    with open_store(default_path(tmp_path), read_only=True) as store:
+        row = store.run("latest")
+        assert (row.id, row.fleet, row.hosts, row.exit_code) == (run.record.id, "lab", ("a", "b"), None)
+        assert ending(row) == "interrupted"
+        assert running(run.path)
+        assert store.events(row.id) == read_events(run.path)
+        assert [(m.host, m.workload, m.driver) for m in store.measurements()] == [("a", "w", "580")]
+        run.finish(3)
+        assert ending(store.run("latest")) == "a gate failed"
+    assert not running(run.path)
+    assert not running(tmp_path)
+
+
+def test_no_secret_is_in_the_history(tmp_path: Path) -> None:
+    odd = 'quo"ted\\secret\n'
+    run = create_run(
+        "lab", command=["provision", SECRET], fleet_path=Path("f"), secrets=[SECRET, odd, "amd64"], root=tmp_path
+    )
+    run.add(event("a", "apply", "failed", f"task {SECRET}", f"said {odd}"))
+    check = CheckResult(name="chat", passed=False, detail=odd, seconds=0.1, request=f"Bearer {SECRET}")
+    bench = result(raw={"env": {"KEY": [odd, SECRET]}})
+    run.add_verdict(verdict("a", checks=(check,), reasons=(f"no {SECRET}",), log=odd, benchmark=bench))
+    run.finish(1)
+    texts = "".join(path.read_bytes().decode(errors="replace") for path in tmp_path.glob("history.sqlite*"))
+    assert "[redacted]" in texts
+    for form in (SECRET, odd, json.dumps(odd)[1:-1]):
+        assert form not in texts
+
+
+@pytest.mark.parametrize(
+    ("account", "behind", "told"),
+    [("anna", None, "anna"), ("root", "anna", "anna (as root)"), ("root", "root", "root")],
+)
+def test_who_does_it(monkeypatch: pytest.MonkeyPatch, account: str, behind: str | None, told: str) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: account)
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    if behind:
+        monkeypatch.setenv("SUDO_USER", behind)
+    assert current_user() == told

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from rich.console import Console
 
-from provisioner.history.report import COLUMNS, engine_label, failures, lines, row, table, to_json
 from provisioner.history.verdict import BenchmarkResult, ImageSeen, Latency, ServerVerdict
+from provisioner.report.table import COLUMNS, HISTORY, as_data, lines, row, table
+from provisioner.report.terminal import failures
+from provisioner.report.words import engine_label
 
+WITHOUT_HISTORY = tuple(name for name in COLUMNS if name != HISTORY)
 BENCH = BenchmarkResult(
     num_prompts=20,
     completed=20,
@@ -73,6 +75,7 @@ def test_a_row_has_everything() -> None:
         "engine": "vLLM 0.12.0",
         "variant": "fp8",
         "output tok/s": "15828",
+        "history": "",
         "total tok/s": "31657",
         "per GPU": "7914",
         "TTFT ms": "1535 / 15465",
@@ -91,7 +94,7 @@ def test_stand_ins_are_named_wherever_they_show() -> None:
     console = Console(width=240, color_system=None)
     with console.capture() as capture:
         console.print(table([stand_in]))
-    for text in (capture.get(), "\n".join(lines([stand_in])), to_json([stand_in])):
+    for text in (capture.get(), "\n".join(lines([stand_in])), str(as_data(stand_in))):
         assert "simulated GPU" in text
         assert "sim engine" in text
 
@@ -108,13 +111,25 @@ def test_the_table_shows_every_cell_and_takes_no_markup_from_hosts() -> None:
     with console.capture() as capture:
         console.print(table([verdict(), failed()]))
     text = capture.get()
-    for cell in (*COLUMNS, *row(verdict()).values(), "[b]", "FAILED"):
+    for cell in (*WITHOUT_HISTORY, *row(verdict()).values(), "[b]", "FAILED"):
         assert cell in text
+
+
+def test_a_history_is_a_column_where_there_is_one() -> None:
+    history = {("gpu-01", "nemotron"): (15000.0, 15900.0, 15828.3)}
+    assert row(verdict(), history)[HISTORY] == "▄▅▅"
+    console = Console(width=240, color_system=None)
+    with console.capture() as capture:
+        console.print(table([verdict(), failed()], history))
+    for text in (capture.get(), "\n".join(lines([verdict(), failed()], history))):
+        assert "▄▅▅" in text
+        assert "history" in text
+        assert "TTFT, TPOT, ITL: median / P99; history: output tok/s of the server's benchmarks, this one last" in text
 
 
 def test_plain_lines_are_aligned() -> None:
     head, first, second, caption = lines([verdict(), failed()])
-    assert head.split() == " ".join(COLUMNS).split()
+    assert head.split() == " ".join(WITHOUT_HISTORY).split()
     assert first.index("passed") == second.index("FAILED") == head.index("verdict")
     assert first.index("15828") + len("15828") == head.index("output tok/s") + len("output tok/s")
     assert caption == "TTFT, TPOT, ITL: median / P99"
@@ -128,9 +143,8 @@ def test_failures_say_why_with_the_log() -> None:
     ]
 
 
-def test_json_has_everything() -> None:
-    data = json.loads(to_json([verdict(), failed()]))
-    assert data["passed"] is False
-    assert data["servers"][0]["benchmark"]["raw"] == {"extra": [1, 2]}
-    assert data["servers"][0]["output_per_gpu"] == 15828.3 / 2
-    assert data["servers"][1]["reasons"] == ["vllm-nemotron.service is not healthy"]
+def test_data_has_everything() -> None:
+    data = as_data(verdict())
+    assert data["benchmark"]["raw"] == {"extra": [1, 2]}
+    assert data["output_per_gpu"] == 15828.3 / 2
+    assert as_data(failed())["reasons"] == ["vllm-nemotron.service is not healthy"]

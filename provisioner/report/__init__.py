@@ -1,0 +1,1 @@
+"""What is shown of runs and of the history: tables, pages, plots, figures for Prometheus. Reads, changes nothing."""
