@@ -18,7 +18,7 @@ from provisioner.rollout.rendered import write_rendered
 
 ROOT = Path(__file__).parents[2]
 FLEET = """\
-docker: {registry_mirrors: ['https://mirror.example.com']}
+docker: {registry_mirrors: ['https://mirror.example.com', 'https://x.example/{{1+1}}$(id)`id`%n"\\']}
 hosts: [gpu-01]
 servers:
   nemotron:

@@ -114,6 +114,7 @@ class Lab:
         """A fleet of the sim engine. `changes`: keys of the server, or of the file with `top_` before them."""
         top = {key.removeprefix("top_"): value for key, value in changes.items() if key.startswith("top_")}
         server = {key: value for key, value in changes.items() if not key.startswith("top_")}
+        server["env"] = {"SIM_STARTUP_SECONDS": "0.1", **server.get("env", {})}
         content = {
             "name": name,
             "ssh": {"config": str(self.fleet.parent / "ssh_config")},
