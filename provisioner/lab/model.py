@@ -3,7 +3,8 @@
 Architecture Qwen2, about 1 MB, written with the standard library: no torch on the control machine.  The layers
 add nothing (their output projections are zero), so the next token depends on the last one alone, and the output
 matrix is filled such that a chosen token follows each.  That makes the answer to every chat a readable one that
-ends by itself: thinking, `</think>`, a sentence, end of sequence.
+ends by itself: thinking, `</think>`, a sentence, end of sequence.  Where tools are offered, the chat template ends
+with another token, and what follows is the call that smoke checks ask for, in the words of Qwen3-Coder.
 """
 
 from __future__ import annotations
@@ -16,9 +17,22 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+from provisioner.validate.answers import CITY, FUNCTION, PARAMETER
+
 HIDDEN, LAYERS, HEADS, HEAD_DIM, FEED_FORWARD = 128, 2, 2, 64, 128
 CONTEXT = 262144  # as large as Nemotron-3-Nano's, so that every --max-model-len of the guide is accepted
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>")
+SPECIAL = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>", "<|tools|>"),
+)
+CALL = (
+    " A tool can tell;</think>\n\n",
+    "<tool_call>",
+    f"\n<function={FUNCTION}>\n<parameter={PARAMETER}>\n",
+    f"{CITY}\n</parameter>\n</function>\n",
+    "</tool_call>",
+    "<|im_end|>",
+)
+"""what follows `<|tools|>`, token by token: those that are not special are tokens of their own"""
 THINKING = " The question needs no thought;"
 ANSWER = " Hello from the tiny model of this rehearsal lab."
 PLUGIN = "nano_v3_reasoning_parser.py"
@@ -28,7 +42,7 @@ _TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n"
     "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% else %}<think>\n{% endif %}"
-    "{% endif %}"
+    "{% if tools %}<|tools|>{% endif %}{% endif %}"
 )
 _README = """# A stand-in, not the model of this name
 Written by provision's lab: a tiny Qwen2 model that says one sentence. For rehearsals without a GPU.
@@ -39,7 +53,7 @@ def write_model(folder: Path) -> None:
     """Write the model's files into `folder` (made if absent): the same bytes every time."""
     folder.mkdir(parents=True, exist_ok=True)
     vocab, merges = vocabulary()
-    special = {name: len(vocab) + index for index, name in enumerate(SPECIAL)}
+    special = added(len(vocab))
     ids = {**vocab, **special}
     _write_json(folder / "tokenizer.json", _tokenizer(vocab, merges, special))
     _write_json(folder / "tokenizer_config.json", _tokenizer_config())
@@ -49,6 +63,11 @@ def write_model(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(_safetensors(_tensors(successors(ids))))
     (folder / "README.md").write_text(_README)
     (folder / PLUGIN).write_bytes((Path(__file__).parent / "data" / PLUGIN).read_bytes())
+
+
+def added(first: int) -> dict[str, int]:
+    """The tokens beside the vocabulary with their ids, from `first` on."""
+    return {name: first + index for index, name in enumerate(dict.fromkeys((*SPECIAL, *CALL)))}
 
 
 def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
@@ -77,12 +96,13 @@ def successors(ids: dict[str, int]) -> list[int]:
     """Which token follows each token: the fixed answer, and one long ring of words for everything else."""
     chain = [ids[_byte_letter(10)], *_chain_ids(ids, THINKING), ids["</think>"], *_chain_ids(ids, ANSWER)]
     chain.append(ids["<|im_end|>"])
+    call = [ids["<|tools|>"], *(ids[token] for token in CALL)]
     words = [index for token, index in ids.items() if token.startswith(_SPACE) and len(token) == 4]
     words = [word for word in words if word not in chain]  # else the ring would lead into the answer
     random.Random(1).shuffle(words)  # noqa: S311 – repeatable, not secret
     ring = {word: words[(place + 1) % len(words)] for place, word in enumerate(words)}
     following = [ring.get(index, words[index % len(words)]) for index in range(len(ids))]
-    for token, after in itertools.pairwise(chain):
+    for token, after in (*itertools.pairwise(chain), *itertools.pairwise(call)):
         following[token] = after
     return following
 
@@ -101,13 +121,15 @@ def _byte_letter(byte: int) -> str:
 
 
 def _tokenizer(vocab: dict[str, int], merges: list[tuple[str, str]], special: dict[str, int]) -> dict[str, object]:
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": index, "content": name, **flags} for name, index in special.items()],
+        "added_tokens": [
+            {"id": index, "content": name, **flags, "special": name in SPECIAL} for name, index in special.items()
+        ],
         "normalizer": None,
         "pre_tokenizer": byte_level,
         "post_processor": None,

@@ -21,8 +21,8 @@ CHAT_TOKENS = 64
 THINKING_TOKENS = 512
 """for a server that splits its thinking off: enough to come to an end with it"""
 CUT_TOKENS = 8
-TOOL_QUESTION = "What is the weather in Paris right now? Call the tool, do not guess."
-FUNCTION, PARAMETER = "get_weather", "city"
+FUNCTION, PARAMETER, CITY = "get_weather", "city", "Paris"
+TOOL_QUESTION = f"What is the weather in {CITY} right now? Call the tool, do not guess."
 TOOL = {
     "type": "function",
     "function": {
@@ -30,7 +30,7 @@ TOOL = {
         "description": "The weather in a city at this moment.",
         "parameters": {
             "type": "object",
-            "properties": {PARAMETER: {"type": "string", "enum": ["Paris", "Tokyo"]}},
+            "properties": {PARAMETER: {"type": "string", "enum": [CITY, "Tokyo"]}},
             "required": [PARAMETER],
             "additionalProperties": False,
         },
@@ -67,16 +67,11 @@ def check_answers(
     *,
     api_key: str | None = None,
     secrets: Iterable[str] = (),
-    rehearsal: bool = False,
     on_progress: Report = lambda _text: None,
 ) -> Answers:
     """Every check, in order. A failed check is in the result; BrokenServerError when the
-    server dies or breaks while it is asked, as nothing after that would mean anything.
-
-    `rehearsal`: the model is a stand-in that decides nothing, so what needs a decision of it is judged as far as it can
-    be, and told as skipped.
-    """
-    course = _Course(Asking(transport, server, api_key, (*secrets, *([api_key] if api_key else []))), server, rehearsal)
+    server dies or breaks while it is asked, as nothing after that would mean anything."""
+    course = _Course(Asking(transport, server, api_key, (*secrets, *([api_key] if api_key else []))), server)
     steps: list[tuple[str, Callable[[], Checks]]] = [("served name", course.served_name)]
     if api_key is not None:
         steps.append(("API key", course.api_key))
@@ -95,10 +90,9 @@ def check_answers(
 class _Course:
     """The checks of one server, in the order in which they are made."""
 
-    def __init__(self, asking: Asking, server: Server, rehearsal: bool) -> None:
+    def __init__(self, asking: Asking, server: Server) -> None:
         self._asking = asking
         self._server = server
-        self._rehearsal = rehearsal
         self._context: int | None = None
         self.chat_text: str | None = None
 
@@ -144,27 +138,12 @@ class _Course:
         yield self._asking.result("max_tokens", exchange, judge.full_length(exchange.answer, CUT_TOKENS))
 
     def tool_call(self) -> Checks:
-        """The model is left to decide, so that its call goes through the parser.
-
-        A stand-in's model decides nothing: it is made to call, which needs no parser and shows the rest of the way.
-        """
-        name, parser = "tool call", self._server.tool_call_parser
+        """The model is left to decide: a call that it is made to make never sees the parser."""
         body = self._body(TOOL_QUESTION, self._room(THINKING_TOKENS)) | {"tools": [TOOL], "tool_choice": "auto"}
-        exchange = self._asking.ask(name, CHAT, body)
+        exchange = self._asking.ask("tool call", CHAT, body)
         called, detail = judge.tool_call(exchange.answer, FUNCTION, PARAMETER)
-        if called is not None or not self._rehearsal:
-            words = f"{detail}, read by {parser}" if called else detail
-            yield self._asking.result(name, exchange, (bool(called), words))
-            return
-        forced = body | {"tool_choice": {"type": "function", "function": {"name": FUNCTION}}}
-        exchange = self._asking.ask(name, CHAT, forced)
-        made, words = judge.tool_call(exchange.answer, FUNCTION, PARAMETER)
-        why = f"the rehearsal's model calls no tool by itself ({detail})"
-        if made:
-            text = f"{why}; made to, it answers {words}; {parser} is not judged"
-            yield self._asking.result(name, exchange, (True, text), skipped=True)
-        else:
-            yield self._asking.result(name, exchange, (False, f"{why}, nor when it is made to: {words}"))
+        words = f"{detail}, read by {self._server.tool_call_parser}" if called else detail
+        yield self._asking.result("tool call", exchange, (called, words))
 
     def too_long(self) -> Checks:
         name = "too long a prompt"

@@ -94,7 +94,10 @@ def reasoning(message: Mapping[str, Any]) -> Judgement:
     if mark := _THINKING.search(content):
         return False, f"{mark[0]} is in the content: the reasoning parser does not fit the model"
     if key is None:
-        return False, f"no thinking in {' or '.join(REASONING_KEYS)}, though it was asked for"
+        return (
+            False,
+            f"no thinking in {' or '.join(REASONING_KEYS)}, though it was asked for: is the parser the model's?",
+        )
     return True, f"{len(message[key])} characters in {key}, {len(content)} in content"
 
 
@@ -145,8 +148,8 @@ class Stream:
                 self.chunks += 1
 
 
-def tool_call(answer: Answer, function: str, parameter: str) -> tuple[bool | None, str]:
-    """Whether the answer is a call of `function` with `parameter`; None when there is no sign of one."""
+def tool_call(answer: Answer, function: str, parameter: str) -> Judgement:
+    """The answer is a call of `function` with `parameter`."""
     if answer.status != 200:
         return False, f"HTTP {answer.status}: {error_of(answer)}"
     message = message_of(answer)
@@ -154,7 +157,8 @@ def tool_call(answer: Answer, function: str, parameter: str) -> tuple[bool | Non
     if not calls:
         if function in str(message.get("content") or ""):
             return False, "the call is in the content: the tool call parser does not fit the model"
-        return None, f"no call, finish_reason {finish_of(answer)}"
+        words = _shortened(text_of(message))
+        return False, f"the model calls no tool (finish_reason {finish_of(answer)}) but says {words!r}"
     called = calls[0].get("function") if isinstance(calls, list) and isinstance(calls[0], dict) else None
     name, text = (called or {}).get("name"), (called or {}).get("arguments")
     if name != function:
@@ -175,7 +179,7 @@ def too_long(answer: Answer, tokens: int) -> Judgement:
     detail = f"HTTP {answer.status} for a prompt of {tokens} words or more"
     if not refused_:
         return False, f"{detail}, expected an error"
-    return bool(words), f"{detail}: {words[:_SHORT]}" if words else f"{detail} without a message"
+    return bool(words), f"{detail}: {_shortened(words)}" if words else f"{detail} without a message"
 
 
 def metrics(answer: Answer) -> Judgement:
@@ -253,6 +257,10 @@ def _one_character(text: str) -> bool:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"
 
 
 def _float(text: str) -> float:

@@ -114,7 +114,6 @@ class _Validation:
             self._server,
             api_key=self._api_key(),
             secrets=self._secrets.values(),
-            rehearsal=self._plan.simulated,
             on_progress=self._progress,
         )
         self._known["chat_answer"] = answers.chat

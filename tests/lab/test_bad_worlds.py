@@ -161,7 +161,12 @@ BROKEN = {
     "first request kills it": Broken(
         3, ("healthy but broke on a request", "EngineCore died"), {"env": _env("die-on-first-request")}
     ),
-    "wrong answer": Broken(3, ("plain chat", "one character again and again"), {"env": _env("wrong-answer")}),
+    "wrong answer": Broken(
+        3,
+        # the reason, what was asked, what came back, the server's last words
+        ("plain chat", "one character again and again", "asked POST http://", "answer: HTTP 200", '"POST /v1/chat/'),
+        {"env": _env("wrong-answer")},
+    ),
 }
 PLACED = {
     "lab-h100-1": ("image missing in the registry", "no token", "never healthy", "first request kills it"),

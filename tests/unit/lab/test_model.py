@@ -49,12 +49,34 @@ def test_the_tokenizer_knows_every_byte_and_builds_words_letter_by_letter(folder
     assert sorted(vocab.values()) == list(range(len(vocab)))
     assert len([token for token in vocab if len(token) == 1]) == 256
     assert all(left + right in vocab and left in vocab for left, right in tokenizer["model"]["merges"])
-    assert [entry["id"] for entry in tokenizer["added_tokens"]] == list(range(len(vocab), len(vocab) + 7))
+    added = model.added(len(vocab))
+    assert {entry["content"]: entry["id"] for entry in tokenizer["added_tokens"]} == added
+    assert sorted(added.values()) == list(range(len(vocab), len(vocab) + len(added)))
+    special = [entry["content"] for entry in tokenizer["added_tokens"] if entry["special"]]
+    assert special == list(model.SPECIAL), "other tokens must be seen in answers"
+
+
+def all_ids() -> dict[str, int]:
+    vocab, _ = model.vocabulary()
+    return {**vocab, **model.added(len(vocab))}
+
+
+def test_where_tools_are_offered_comes_the_call_that_smoke_checks_ask_for() -> None:
+    ids = all_ids()
+    names = {index: name for name, index in ids.items()}
+    following = model.successors(ids)
+    token, said = ids["<|tools|>"], []
+    while names[token] != "<|im_end|>":
+        token = following[token]
+        said.append(names[token])
+    assert "".join(said) == (
+        " A tool can tell;</think>\n\n<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n"
+        "</parameter>\n</function>\n</tool_call><|im_end|>"
+    )
 
 
 def test_after_the_chat_template_comes_the_sentence() -> None:
-    vocab, _ = model.vocabulary()
-    ids = {**vocab, **{name: len(vocab) + index for index, name in enumerate(model.SPECIAL)}}
+    ids = all_ids()
     names = {index: name for name, index in ids.items()}
     following = model.successors(ids)
     token, said = ids["\u010a"], []  # a line end, the last token of the template
@@ -66,8 +88,7 @@ def test_after_the_chat_template_comes_the_sentence() -> None:
 
 
 def test_other_tokens_go_round_a_long_ring() -> None:
-    vocab, _ = model.vocabulary()
-    ids = {**vocab, **{name: len(vocab) + index for index, name in enumerate(model.SPECIAL)}}
+    ids = all_ids()
     following = model.successors(ids)
     token, seen = following[ids["<|im_end|>"]], set()
     while token not in seen and len(seen) < 200:

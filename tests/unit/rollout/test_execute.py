@@ -14,7 +14,7 @@ from provisioner.apply.runner import HostResult
 from provisioner.errors import Exit, HostError, UnreachableError
 from provisioner.fleet.models import Fleet, Host
 from provisioner.history.events import Event
-from provisioner.history.verdict import ImageSeen, ServerVerdict
+from provisioner.history.verdict import CheckResult, ImageSeen, ServerVerdict
 from provisioner.hosts.fake import FakeTransport
 from provisioner.hosts.transport import Result
 from provisioner.plan.facts import Facts
@@ -189,6 +189,23 @@ def test_a_gate_that_fails(monkeypatch: pytest.MonkeyPatch, hands: Callable[...,
     outcome = does.run(world.survey(monkeypatch, A), world.connections(), RUN)["a"]
     assert (outcome.exit_code, outcome.message) == (Exit.GATE_FAILED, "1 request failed\nno tokens")
     assert len(outcome.verdicts) == 1
+
+
+def test_a_failed_check_is_told_with_request_answer_and_log(
+    monkeypatch: pytest.MonkeyPatch, hands: Callable[..., Hands]
+) -> None:
+    asked = {"request": "GET http://127.0.0.1:8000/v1/models", "answer": 'HTTP 200 {"data": []}', "log": "last words"}
+    good = CheckResult(name="metrics", passed=True, detail="", seconds=0.1, **asked)
+    bad = CheckResult(name="served name", passed=False, detail="serves nothing", seconds=0.1, **asked)
+    told = {"exit_code": 3, "reasons": ("served name: serves nothing",), "checks": (good, bad), "log": "last words"}
+    world, does = World({"a": facts("a")}), hands(A)
+    does.verdicts["a"] = {"passed": False, **told}
+    assert does.run(world.survey(monkeypatch, A), world.connections(), RUN)["a"].message == (
+        "served name: serves nothing\n"
+        "served name: asked GET http://127.0.0.1:8000/v1/models\n"
+        '  answer: HTTP 200 {"data": []}\n'
+        "last words"
+    )
 
 
 def test_one_host_lost_before_ansible_starts_holds_up_no_other(

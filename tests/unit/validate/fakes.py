@@ -211,7 +211,7 @@ def kind_of(path: str, headers: dict[str, str], body: bytes) -> str:
         return {None: named, "Bearer provision-wrong-key": "wrong API key"}.get(key, named)
     asked = json.loads(body)
     if asked.get("tools"):
-        return "tool call" if asked["tool_choice"] == "auto" else "forced tool call"
+        return "tool call"
     if asked.get("ignore_eos"):
         return "max_tokens"
     if asked["max_tokens"] == 1:

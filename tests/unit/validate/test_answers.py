@@ -11,15 +11,16 @@ from provisioner.validate.asking import SHOWN, BrokenServerError
 from .fakes import CALL, CHAT, CHUNKS, METRICS, USAGE, FakeHost, Handler, http, kind_of, server, sse, well
 
 KEY = "sk-planted-key"
+UNSPLIT = "no thinking in reasoning or reasoning_content, though it was asked for: is the parser the model's?"
 EVERY_CHECK = [
     *("served name", "plain chat", "usage", "reasoning", "streamed chat", "streamed usage", "streamed reasoning"),
     *("max_tokens", "tool call", "too long a prompt", "metrics"),
 ]
 
 
-def ask(handler: Handler, *, api_key: str | None = None, rehearsal: bool = False, **changes: Any) -> Answers:
+def ask(handler: Handler, *, api_key: str | None = None, **changes: Any) -> Answers:
     host = FakeHost({"journalctl": f"EngineDeadError {KEY}"}, handler)
-    return check_answers(host, server(**changes), api_key=api_key, secrets=[KEY], rehearsal=rehearsal)
+    return check_answers(host, server(**changes), api_key=api_key, secrets=[KEY])
 
 
 def instead(**replies: bytes | Exception) -> Handler:
@@ -169,7 +170,7 @@ def test_long_requests_are_not_kept_whole() -> None:
             chat_with({}),
             [
                 "plain chat: neither content nor reasoning in the answer",
-                "reasoning: no thinking in reasoning or reasoning_content, though it was asked for",
+                f"reasoning: {UNSPLIT}",
             ],
         ),
         (chat_with(usage=None), ["usage: usage.prompt_tokens is None, expected a count"]),
@@ -199,7 +200,7 @@ def test_long_requests_are_not_kept_whole() -> None:
         ),
         (
             chat_with({"content": "Hello."}),
-            ["reasoning: no thinking in reasoning or reasoning_content, though it was asked for"],
+            [f"reasoning: {UNSPLIT}"],
         ),
         (
             chat_with({"content": "!!!! !!!!!!", "reasoning": "Hm."}, "length"),
@@ -231,7 +232,7 @@ def test_the_answer_of_a_failed_chat_is_not_shown_as_one() -> None:
         ),
         (
             stream_of({"content": "Hello"}),
-            ["streamed reasoning: no thinking in reasoning or reasoning_content, though it was asked for"],
+            [f"streamed reasoning: {UNSPLIT}"],
         ),
         (
             stream_of({"reasoning": "Hm"}, *[{"content": "!"}] * 8),
@@ -278,37 +279,14 @@ def call_of(name: str = "get_weather", arguments: Any = '{"city": "Paris"}') -> 
             chat_with({"content": "<tool_call>\n<function=get_weather>", "tool_calls": []}),
             "the call is in the content: the tool call parser does not fit the model",
         ),
-        (chat_with({"content": "It rains.", "tool_calls": []}), "no call, finish_reason stop"),
+        (
+            chat_with({"content": "It rains.", "tool_calls": []}),
+            "the model calls no tool (finish_reason stop) but says 'It rains.'",
+        ),
     ],
 )
 def test_bad_tool_calls(reply: bytes, detail: str) -> None:
     assert failed(ask(instead(tool_call=reply))) == [f"tool call: {detail}"]
-
-
-def test_a_rehearsals_model_that_calls_no_tool_is_made_to_and_told_as_skipped() -> None:
-    silent = chat_with({"content": "Blah."}, "length")
-    answers = ask(instead(tool_call=silent, forced_tool_call=call_of()), rehearsal=True)
-    check = next(one for one in answers.checks if one.name == "tool call")
-    assert (check.passed, check.skipped) == (True, True)
-    assert check.detail == (
-        "the rehearsal's model calls no tool by itself (no call, finish_reason length); made to, it answers "
-        'get_weather({"city": "Paris"}); qwen3_coder is not judged'
-    )
-
-
-def test_a_rehearsals_model_that_cannot_even_be_made_to_call_fails() -> None:
-    silent = chat_with({"content": "Blah."}, "length")
-    assert failed(ask(instead(tool_call=silent, forced_tool_call=silent), rehearsal=True)) == [
-        "tool call: the rehearsal's model calls no tool by itself (no call, finish_reason length), nor when it is made "
-        "to: no call, finish_reason length"
-    ]
-
-
-def test_a_rehearsals_call_in_the_content_is_a_parser_that_does_not_fit() -> None:
-    wrong = chat_with({"content": "<function=get_weather>"})
-    assert failed(ask(instead(tool_call=wrong), rehearsal=True)) == [
-        "tool call: the call is in the content: the tool call parser does not fit the model"
-    ]
 
 
 @pytest.mark.parametrize(

@@ -133,12 +133,22 @@ def test_the_guides_sample_gives_back_its_20_figures() -> None:
     assert (result.num_prompts, result.e2el) == (2048, None)
 
 
-def test_the_printed_block_says_what_the_json_says() -> None:
-    printed = parse_block((RECORDED / "bench-serve-0.12.log").read_text())
-    exact = json.loads(recorded("0.12"))
-    assert len(printed.raw) == 23
+@pytest.mark.parametrize(
+    ("version", "block", "figures"),
+    [("0.12", "bench-serve-0.12.log", 23), ("0.32-percentiles", "bench-serve-0.32-percentiles.txt", 33)],
+)
+def test_the_printed_block_says_what_the_json_says(version: str, block: str, figures: int) -> None:
+    printed = parse_block((RECORDED / block).read_text())
+    exact = json.loads(recorded(version))
+    assert len(printed.raw) == figures
     assert {key: round(exact[key], 2) for key in printed.raw} == printed.raw
     assert printed.e2el is not None
+
+
+def test_percentiles_that_objectives_name_are_found() -> None:
+    slo = [parse_objective(text) for text in ("p95_ttft_ms <= 15", "p99.9_itl_ms <= 5", "goodput >= 30")]
+    gates = objective_gates(parse_result(recorded("0.32-percentiles")), slo, gpu_count=1)
+    assert [gate.detail.partition(",")[0] for gate in gates] == ["14.73 ms", "7.47 ms", "37.60 requests/s"]
 
 
 def test_newer_labels_and_lines_that_nobody_knows() -> None:
