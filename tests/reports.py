@@ -9,7 +9,7 @@ from typing import Any
 from provisioner.history.events import Event
 from provisioner.history.rows import Measurement, RunRow
 from provisioner.history.rundir import HostOutcome
-from provisioner.history.verdict import BenchmarkResult, CheckResult, ImageSeen, Latency, ServerVerdict
+from provisioner.history.verdict import BenchmarkResult, CheckResult, Evidence, ImageSeen, Latency, ServerVerdict
 from provisioner.plan.model import Change
 from provisioner.report.gather import phase_times
 from provisioner.report.model import HostReport, Report
@@ -158,6 +158,7 @@ def hostile() -> Report:
     bad = verdict(
         passed=False, hardware_name=HOSTILE, model=HOSTILE, variant=HOSTILE, precision=HOSTILE, version=HOSTILE,
         endpoint=HOSTILE, server=HOSTILE, chat_answer=HOSTILE, reasons=(HOSTILE,), log=HOSTILE, checks=(check,),
+        evidence=Evidence(driver=HOSTILE, notes=(HOSTILE,)),
         image=ImageSeen(reference=HOSTILE, id="sha256:" + "a" * 64, engine=HOSTILE),
     )  # fmt: skip
     changed = Event(host="gpu-01", phase="apply", task=HOSTILE, status="changed", time=NOON)

@@ -78,7 +78,10 @@ class HostReport(Frozen):
 
     @property
     def driver(self) -> str | None:
-        """Of its GPUs, as the newest benchmark saw it."""
+        """Of its GPUs, as this run saw it, else the newest benchmark before it."""
+        now = [one.evidence.driver for one in self.verdicts if one.evidence and one.evidence.driver]
+        if now:
+            return now[-1]
         seen = [one.driver for trend in self.trends for one in trend.measurements if one.driver]
         return seen[-1] if seen else None
 

@@ -16,6 +16,7 @@ from provisioner.history.progress import duration
 from provisioner.history.verdict import BenchmarkResult, Latency, ServerVerdict
 from provisioner.report import charts, trend_charts, words
 from provisioner.report.draw import draw
+from provisioner.report.evidence import circumstances
 from provisioner.report.glossary import GLOSSARY
 from provisioner.report.model import HostReport, Report, Trend
 from provisioner.report.pareto import Point, front, of_measurement, of_verdict
@@ -55,6 +56,7 @@ def page(report: Report, drawn: Draw = draw) -> str:
         "duration": duration,
         "command": command,
         "latencies": latencies,
+        "circumstances": circumstances,
         "sparkpoints": sparkpoints,
         "mark_text": mark_text,
     }

@@ -5,15 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,17 +17,14 @@ from typing import Any
 import pytest
 import yaml
 from builders import fleet, plan, server
+from prometheus import MISSING, ask, free_port, prometheus, query, until
 from reports import verdict
 
 from provisioner.report.monitoring.files import monitoring_files, write
 from provisioner.report.monitoring.rules import rules_text
 from provisioner.report.monitoring.served import LastVerdict, served
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("prometheus") is None or shutil.which("promtool") is None,
-    reason="prometheus and promtool are missing; Debian: apt-get install prometheus",
-)
-WAIT_S = 60.0
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
 LAST = LastVerdict(fleet="lab", at=datetime.now(UTC), verdict=verdict(passed=False, reasons=("slow",)))
 
 
@@ -196,49 +188,6 @@ def node_exporter(text: str) -> ThreadingHTTPServer:
             return
 
     return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-
-@contextlib.contextmanager
-def prometheus(folder: Path, config: str) -> Iterator[str]:
-    """Its address while it runs."""
-    address = f"127.0.0.1:{free_port()}"
-    (folder / "test.yml").write_text(config)
-    log = (folder / "prometheus.log").open("w")
-    argv = ["prometheus", "--config.file=test.yml", f"--web.listen-address={address}", "--storage.tsdb.path=data"]
-    process = subprocess.Popen(argv, cwd=folder, stdout=log, stderr=log)
-    try:
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-        log.close()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def until(what: str, seen: Callable[[], Any]) -> Any:
-    deadline, found = time.monotonic() + WAIT_S, None
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            found = seen()
-            if found:
-                return found
-        time.sleep(0.2)
-    raise AssertionError(f"{what} not within {WAIT_S} s; last: {found}")
-
-
-def ask(url: str, path: str) -> Any:
-    with urllib.request.urlopen(f"{url}/api/v1/{path}", timeout=5) as answer:  # noqa: S310 - loopback
-        return json.load(answer)["data"]
-
-
-def query(url: str, expr: str) -> list[tuple[dict[str, str], float]]:
-    found = ask(url, "query?" + urllib.parse.urlencode({"query": expr}))["result"]
-    return [(one["metric"], float(one["value"][1])) for one in found]
 
 
 def test_prometheus_finds_the_servers_and_sees_one_go(tmp_path: Path) -> None:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
 
 import pytest
 from builders import plan
+from chromium import MISSING, SIZES, Scheme, chromium, opened
+from playwright.sync_api import Browser
 from reports import host, hostile, measurement, report, verdict
 
 from provisioner.history.verdict import CheckResult
 from provisioner.report.model import Report
 from provisioner.report.page import page
 
-pytest.importorskip("vl_convert", reason="vl-convert-python is missing; pip install 'provision[report]'")
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing; pip install --group dev")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed; Debian: apt-get install chromium")
-QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
-SIZES = {"phone": (390, 844), "desktop": (1280, 900)}
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
 LEAST_CONTRAST = 4.5
 """what WCAG's level AA asks of text"""
 
@@ -54,11 +49,9 @@ CONTRASTS = """() => {
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
         yield running
-        running.close()
 
 
 def sample() -> Report:
@@ -91,23 +84,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def opened(browser: Any, file: Path, size: str, scheme: Literal["light", "dark"]) -> tuple[Any, list[str]]:
-    """The page and what it complained of or asked the network for."""
-    width, height = SIZES[size]
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-    shown, told = context.new_page(), []
-    shown.on("console", lambda message: told.append(f"{message.type}: {message.text}"))
-    shown.on("pageerror", lambda error: told.append(f"error: {error}"))
-    shown.on("request", lambda asked: told.append(asked.url) if asked.url != file.as_uri() else None)
-    shown.goto(file.as_uri())
-    return shown, told
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_it_renders_without_a_complaint_and_fits(
-    browser: Any, file: Path, size: str, scheme: Literal["light", "dark"]
-) -> None:
+def test_it_renders_without_a_complaint_and_fits(browser: Browser, file: Path, size: str, scheme: Scheme) -> None:
     shown, told = opened(browser, file, size, scheme)
     assert told == []
     assert shown.evaluate("document.documentElement.scrollWidth") == SIZES[size][0]
@@ -126,7 +105,7 @@ def test_it_renders_without_a_complaint_and_fits(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_has_enough_contrast(browser: Any, file: Path, scheme: Literal["light", "dark"]) -> None:
+def test_every_text_has_enough_contrast(browser: Browser, file: Path, scheme: Scheme) -> None:
     shown, _ = opened(browser, file, "desktop", scheme)
     shown.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     contrasts = shown.evaluate(CONTRASTS)
@@ -137,7 +116,7 @@ def test_every_text_has_enough_contrast(browser: Any, file: Path, scheme: Litera
     shown.context.close()
 
 
-def test_it_prints_on_white_with_everything_open(browser: Any, file: Path, tmp_path: Path) -> None:
+def test_it_prints_on_white_with_everything_open(browser: Browser, file: Path, tmp_path: Path) -> None:
     shown, told = opened(browser, file, "desktop", "dark")
     shown.emulate_media(media="print", color_scheme="dark")
     assert shown.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -150,11 +129,10 @@ def test_it_prints_on_white_with_everything_open(browser: Any, file: Path, tmp_p
     shown.context.close()
 
 
-def test_hostile_values_do_nothing(browser: Any, tmp_path: Path) -> None:
+def test_hostile_values_do_nothing(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(page(hostile()))
     shown, told = opened(browser, path, "phone", "light")
-    shown.on("dialog", lambda dialog: told.append(dialog.message))
     assert told == []
     assert shown.evaluate("document.querySelectorAll('script, img, iframe, [onerror]').length") == 0
     assert shown.evaluate("document.documentElement.scrollWidth") == SIZES["phone"][0]

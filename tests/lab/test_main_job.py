@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import MISSING, chromium, opened
 from support import BF16, DEPLOY_TAG, FP8, Done, Lab, Started, chat, container, main_fleet, read_json, shell, show
 
 H200S = ("lab-h200-1", "lab-h200-2")
@@ -184,3 +185,33 @@ def test_again_nothing_changes(lab: Lab, report: dict[str, Any]) -> None:
     validated = lab.run("validate", fleet, "--smoke", timeout=600)
     assert validated.rc == 0, str(validated)
     assert {host: container(host, "vllm-nemotron") for host in HOSTS} == before
+
+
+def test_the_report_of_the_run(lab: Lab, first: Done, report: dict[str, Any], tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    done = lab.run("report", "--fleet", "lab", "--html", page)
+    assert done.rc == 0, str(done)
+    text = page.read_text()
+    told = lab.run("report", "--fleet", "lab", "--json")
+    assert told.rc == 0, str(told)
+    hosts = {host["name"]: host for host in json.loads(told.stdout)["hosts"]}
+    assert set(hosts) == set(report)
+    for name, host in hosts.items():
+        assert f'id="host-{name}"' in text
+        assert host["changes"], name  # a fresh host: everything was to change
+        assert host["applied"], name
+        assert host["plan"]["servers"][0]["argv"]
+        assert host["trends"][0]["measurements"][-1]["workload"]
+    if MISSING is None:
+        with chromium() as browser:
+            _, complaints = opened(browser, page, "phone", "dark")
+            assert complaints == []
+
+
+def test_who_is_to_be_watched(lab: Lab, first: Done, report: dict[str, Any], tmp_path: Path) -> None:
+    done = lab.run("monitoring", lab.fleet, "-o", tmp_path)
+    assert done.rc == 0, str(done)
+    assert "listen on loopback only: lab-gb10-1/nemotron, lab-h200-1/nemotron, lab-h200-2/nemotron" in done.stderr
+    metrics = (tmp_path / "textfile" / "provision.prom").read_text()
+    assert metrics.count("\nprovision_server_passed{") == len(HOSTS)
+    assert read_json(tmp_path / "targets" / "vllm.json") == []

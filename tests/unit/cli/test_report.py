@@ -61,7 +61,6 @@ def test_at_the_terminal(state: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_page(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("vl_convert")
     assert run(["report", "first", "--html", "report.html"]) == 0
     text = (state / "report.html").read_text()
     assert "first-run" in text
@@ -95,7 +94,6 @@ def test_wrong_words(state: Path, capsys: pytest.CaptureFixture[str], words: lis
 
 
 def test_a_page_that_cannot_be_written(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("vl_convert")
     assert run(["report", "--html", "nowhere/report.html"]) == Exit.BAD_INPUT
     assert capsys.readouterr().err == (
         "error: --html nowhere/report.html: cannot be written: No such file or directory\n"

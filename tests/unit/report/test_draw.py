@@ -37,7 +37,6 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 
 def test_vega_draws_what_is_specified_with_the_colours_of_the_page() -> None:
-    pytest.importorskip("vl_convert")
     svg = draw(charts.bars([("<b>", "h200", 12.0)], "tok/s", {"h200": "var(--c1)"}), "x")
     drawing = ElementTree.fromstring(svg)  # noqa: S314 - our own
     texts = [element.text for element in drawing.iter() if element.text]
@@ -47,7 +46,6 @@ def test_vega_draws_what_is_specified_with_the_colours_of_the_page() -> None:
 
 
 def test_a_trend_is_drawn_with_a_tooltip_each_benchmark() -> None:
-    pytest.importorskip("vl_convert")
     (trend,) = trends([measurement(1000, hour) for hour in range(3)])
     svg = draw(trend_charts.throughput(trend, 900.0), "x")
     assert svg.count("<title>") == 3

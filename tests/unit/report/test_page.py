@@ -4,7 +4,6 @@ import itertools
 import re
 from html.parser import HTMLParser
 
-import pytest
 from builders import plan
 from reports import HOSTILE, host, hostile, measurement, report, run, verdict
 
@@ -68,7 +67,6 @@ def test_values_are_data() -> None:
 
 
 def test_values_are_data_in_plots_too() -> None:
-    pytest.importorskip("vl_convert")
     seen = Read(page(hostile()))
     assert not {"script", "img"} & set(seen.tags)
     assert not [name for name, _ in seen.attributes if name.startswith("on")]
@@ -113,6 +111,13 @@ def test_a_run_that_did_nothing_is_a_page() -> None:
     assert "untouched" in text.text
 
 
+def test_a_check_that_could_not_be_judged_is_told_so() -> None:
+    check = CheckResult(name="tool call", passed=True, detail="a tiny model decides nothing", seconds=1, skipped=True)
+    text = Read(page(report(host("gpu-01", verdict(checks=(check,)))), no_plot)).text
+    assert "1 check of nemotron, 1 skipped" in text
+    assert text.index("tool call") < text.index("skipped", text.index("tool call")) < text.index("decides nothing")
+
+
 def test_hosts_that_the_run_did_not_touch_have_their_last_figures() -> None:
     others = trends([measurement(1000, 0, host="gpu-07"), measurement(1234, 1, host="gpu-07", passed=False)])
     text = Read(page(report(others=others), no_plot)).text
@@ -140,7 +145,6 @@ def test_peers_and_marks_are_told_beside_the_plots() -> None:
 
 
 def test_a_hundred_hosts_with_their_history_are_a_megabyte_at_most() -> None:
-    pytest.importorskip("vl_convert")
     the_plan = plan()
     hosts = [
         host(
