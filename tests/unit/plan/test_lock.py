@@ -48,6 +48,7 @@ LOCKS = st.builds(
     ),
     recipes=st.dictionaries(NAMES, hashes(64), max_size=2),
 )
+WHOLE = lock_text(lock(), "fleet.yaml").splitlines(keepends=True)
 PIECES = [*"\n\t {}[]:,-&*!|>'\"#%@`", "images", "a", "1", "<<", "sha256:", "~", "  "]
 TEXTS = st.one_of(st.text(max_size=200), st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 
@@ -73,7 +74,7 @@ def test_any_text_is_a_lock_or_is_told_with_its_place(text: str, tmp_path: Path)
 @given(data=st.data())
 def test_a_damaged_lock_is_told_with_its_place(data: st.DataObject, tmp_path: Path) -> None:
     path = tmp_path / "fleet.yaml"
-    lines = lock_text(lock(), path.name).splitlines(keepends=True)
+    lines = list(WHOLE)
     place = data.draw(st.integers(0, len(lines) - 1))
     kind = data.draw(st.sampled_from(["drop", "twice", "cut", "insert", "indent"]))
     line = lines[place]
