@@ -74,7 +74,7 @@ class Lock(Frozen):
     images: dict[str, LockedImage] = Field(default_factory=dict)
     """by reference, as the fleet or its recipes write it"""
     builds: dict[str, dict[str, Commit]] = Field(default_factory=dict)
-    """by address of the git repository, then by ref"""
+    """by address of the git repository, without the password in it, then by ref"""
     models: dict[str, dict[str, Commit]] = Field(default_factory=dict)
     """by model repository, then by revision"""
     plugins: dict[str, dict[str, LockedPlugin]] = Field(default_factory=dict)
@@ -96,7 +96,7 @@ class Lock(Frozen):
 
     def ref(self, git: str, ref: str) -> str:
         """The commit of a git ref."""
-        return self.builds.get(git, {}).get(ref, ref)
+        return self.builds.get(public(git), {}).get(ref, ref)
 
     def revision(self, repo: str, revision: str) -> str:
         """The commit of a model repository's revision."""
@@ -183,6 +183,15 @@ def short(locked: str) -> str:
     'sha256:0123456789ab'
     """
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1", locked)
+
+
+def public(address: str) -> str:
+    """An http(s) address, or a text with some, without what somebody may have put into it to log in.
+
+    >>> public("https://me:sEcReT@example.org/vllm.git")
+    'https://example.org/vllm.git'
+    """
+    return re.sub(r"(https?://)[^/@\s]*@", r"\1", address)
 
 
 def is_commit(revision: str) -> bool:

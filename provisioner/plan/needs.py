@@ -11,7 +11,7 @@ from provisioner.errors import UsageError
 from provisioner.fleet.base import Frozen, Platform
 from provisioner.fleet.recipes import Recipe
 from provisioner.plan import model
-from provisioner.plan.lock import Lock, is_commit
+from provisioner.plan.lock import Lock, is_commit, public
 
 
 class Needs(Frozen):
@@ -32,7 +32,7 @@ class Needs(Frozen):
         """Each name, in the words of `lock.entries`."""
         return (
             *(f"image {reference}" for reference in sorted(self.images)),
-            *(f"build of {git} at {ref}" for git, ref in sorted(self.builds)),
+            *(f"build of {public(git)} at {ref}" for git, ref in sorted(self.builds)),
             *(f"model {repo} at {revision}" for repo, revision in sorted(self.models)),
             *(f"plugin {file} of {repo} at {revision}" for repo, revision, file in sorted(self.plugins)),
             *(f"recipe {name}" for name in sorted(self.recipes)),

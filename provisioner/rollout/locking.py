@@ -91,7 +91,7 @@ def look_up(fleet: Fleet, wanted: Needs, token: str | None, credentials: Mapping
     _check_platforms(wanted, images)
     return Lock(
         images=images,
-        builds=_nested((git, ref, future.result()) for (git, ref), future in git_commits.items()),
+        builds=_nested((locks.public(git), ref, future.result()) for (git, ref), future in git_commits.items()),
         models=_nested((repo, revision, future.result()) for (repo, revision), future in model_commits.items()),
         plugins=_nested((repo, file, future.result()) for (repo, _, file), future in files.items()),
         recipes=wanted.recipes,

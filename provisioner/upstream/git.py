@@ -8,6 +8,7 @@ import signal
 import subprocess
 
 from provisioner.errors import UpstreamError, UpstreamUnreachableError
+from provisioner.plan.lock import public
 
 TIMEOUT_S = 60
 _TRY = "does `git ls-remote` of it work on this machine?"
@@ -29,7 +30,8 @@ def commit_of(git: str, ref: str) -> str:
     commit = next((found[name] for name in wanted if name in found), None)
     if commit is None:
         raise UpstreamError(
-            f"{git} has no branch or tag {ref}", hint="check the name; a commit must be written in full, 40 digits"
+            f"{public(git)} has no branch or tag {ref}",
+            hint="check the name; a commit must be written in full, 40 digits",
         )
     return commit
 
@@ -58,11 +60,11 @@ def _ls_remote(git: str, names: list[str]) -> str:
             os.killpg(process.pid, signal.SIGKILL)  # its helpers too: they hold the pipes
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
-            raise UpstreamUnreachableError(f"{git} did not answer within {TIMEOUT_S} s", hint=_TRY) from error
+            raise UpstreamUnreachableError(f"{public(git)} did not answer within {TIMEOUT_S} s", hint=_TRY) from error
     if process.returncode != 0:
-        words = " ".join(err.split())[-300:]
+        words = public(" ".join(err.split()))[-300:]
         kind = UpstreamUnreachableError if _UNREACHABLE.search(words) else UpstreamError
-        raise kind(f"{git} cannot be asked: {words}", hint=_TRY)
+        raise kind(f"{public(git)} cannot be asked: {words}", hint=_TRY)
     return out
 
 

@@ -72,6 +72,16 @@ def test_nobody_listens() -> None:
         commit_of(address, "main")
 
 
+def test_a_password_in_the_address_is_not_told() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(UpstreamUnreachableError) as caught:
+        commit_of(f"http://me:sEcReT@127.0.0.1:{port}/vllm", "main")
+    assert caught.value.message.startswith(f"http://127.0.0.1:{port}/vllm cannot be asked: fatal: unable to access")
+    assert "sEcReT" not in str(caught.value)
+
+
 def test_a_server_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -166,6 +166,12 @@ def test_nothing_lacking_is_no_error() -> None:
     check_recipes(lock(), recipes(), Path("fleet.lock"), "")
 
 
+def test_a_password_in_an_address_is_not_locked() -> None:
+    secret = GIT.replace("https://", "https://me:sEcReT@")
+    assert lock().ref(secret, "v0.12.0") == "a" * 40
+    assert Needs(builds=frozenset({(secret, "v1")})).words() == (f"build of {GIT} at v1",)
+
+
 def test_a_platform_that_the_locked_image_lacks() -> None:
     partly = lock().model_dump()
     del partly["images"][IMAGE]["platforms"]["linux/arm64"]
