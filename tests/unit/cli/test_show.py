@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import converged, facts, file, fleet, plan, server, spark, unit
+from builders import converged, facts, file, fleet, lock, plan, server, spark, unit
 from worlds import World, proven
 
 from provisioner.apply.outcome import TaskChange
@@ -15,6 +16,7 @@ from provisioner.errors import Exit, UnreachableError
 from provisioner.fleet.models import Fleet, Image
 from provisioner.history.verdict import ServerVerdict
 from provisioner.plan.facts import Facts
+from provisioner.plan.lock import Lock
 from provisioner.rollout.execute import HostOutcome
 from provisioner.rollout.survey import Survey
 
@@ -153,6 +155,13 @@ def test_a_plan_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     assert made["hosts"]["gpu-01"]["plan"]["hardware"] == "h200"
     assert made["hosts"]["gpu-01"]["changes"] == []
+
+
+def test_what_is_locked_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    survey = seen(monkeypatch, ready())
+    assert json.loads(show.plan_json(survey))["lock"] is None
+    locked = json.loads(show.plan_json(replace(survey, lock=lock())))["lock"]
+    assert Lock.model_validate(locked) == lock()
 
 
 def test_facts(monkeypatch: pytest.MonkeyPatch) -> None:
