@@ -25,20 +25,20 @@ KEEP_VARIABLE = "PROVISION_LAB_TESTS_KEEP"
 MAIN_HOSTS = ("lab-h200-1", "lab-h200-2", "lab-gb10-1")
 SIM_HOSTS = ("lab-h100-1", "lab-h100-2")
 BRIDGE = Path("/sys/class/net/docker0")
-_ORDER = """
-test_wrong_fleets
-test_lab_commands
-test_lock
-test_drift
-test_objectives
-test_survives
-test_interrupted
-test_hostile_values
-test_secrets
-test_bad_worlds
-test_main_job
-test_wheel
-""".split()
+_ORDER = [
+    "test_wrong_fleets",
+    "test_lab_commands",
+    "test_lock",
+    "test_drift",
+    "test_objectives",
+    "test_survives",
+    "test_interrupted",
+    "test_hostile_values",
+    "test_secrets",
+    "test_bad_worlds",
+    "test_main_job",
+    "test_wheel",
+]
 # test_survives and test_interrupted leave their hosts as they made them, which test_hostile_values begins by mending
 
 
