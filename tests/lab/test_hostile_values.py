@@ -47,6 +47,7 @@ TEXTS = {
 ODD = "{{ 3 * 3 }} $(" + touch("path") + ") `id` 'q\" \\ %n ${HOME} # é"
 """for paths, which have no colons"""
 TARGET = f"/data {ODD}"
+BASE = {"CUDA_VERSION": "13.0.1", "BUILD_BASE_IMAGE": "nvidia/cuda:13.0.1-devel-ubuntu22.04"}
 KEY = "key-{{ 7 * 7 }}$(" + touch("key") + ")`id`'q\"\\%n${HOME}#x"
 
 
@@ -74,7 +75,7 @@ def ran(lab: Lab, free_host: str) -> Ran:
     fleet = lab.write_fleet(
         NAME,
         [free_host],
-        image={"default": {"build": {**source(lab), "args": {"max_jobs": "|".join(TEXTS.values())}}}},
+        image={"default": {"build": {**source(lab), "args": {**BASE, "max_jobs": "|".join(TEXTS.values())}}}},
         env={f"ODD_{name}": text for name, text in TEXTS.items()} | {"ODD_dash": "--privileged"},
         # both ways to write a value, and a flag that takes many
         extra_args=["--response-role=" + TEXTS["lookup"], "--chat-template", ODD, "--ignore-patterns", *TEXTS.values()],
