@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from provisioner.fleet.models import RegistryLogin as Login
 from provisioner.plan import model
-from provisioner.plan.render import filters
+from provisioner.plan.references import parse
 
 
 def logins(known: Mapping[str, Login], images: Iterable[model.Image]) -> tuple[model.RegistryLogin, ...]:
@@ -19,14 +19,9 @@ def logins(known: Mapping[str, Login], images: Iterable[model.Image]) -> tuple[m
         if image.build:
             wanted |= set(known)
         elif image.archive is None:
-            wanted.add(registry_of(image.reference))
+            wanted.add(parse(image.reference).registry)
     return tuple(
         model.RegistryLogin(registry=registry, username=login.username, password=login.password)
         for registry, login in known.items()
         if registry in wanted
     )
-
-
-def registry_of(reference: str) -> str:
-    """The registry that an image reference means, as Docker reads it."""
-    return str(filters("vllm_image")["vllm_image_registry"](reference))

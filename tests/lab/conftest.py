@@ -28,7 +28,7 @@ BRIDGE = Path("/sys/class/net/docker0")
 _ORDER = (
     *("test_wrong_fleets", "test_lab_commands", "test_drift", "test_survives", "test_interrupted"),
     *("test_hostile_values", "test_bad_worlds"),
-    *("test_secrets", "test_main_job", "test_wheel"),
+    *("test_private_registry", "test_image_archives", "test_secrets", "test_main_job", "test_wheel"),
 )
 
 

@@ -302,6 +302,8 @@ def look(module, params):
     if placed is None:
         module.exit_json(changed=False, complete=True, commit=commit)
     source = repo_dir(params["cache_dir"], params["repo"]) / "snapshots" / commit / params["file"]
+    if params["sha256"] and sha256(source) != params["sha256"]:
+        module.fail_json(msg=WRONG_FILE.format(found=sha256(source), **params))
     there = placed.is_file() and sha256(placed) == sha256(source)
     if not there and not module.check_mode:
         temporary = placed.with_name(placed.name + ".new")
