@@ -25,7 +25,9 @@ def archives(lab: Lab, served: str) -> Iterator[Path]:
     folder = lab.folder / "images"
     folder.mkdir()
     for number, name in enumerate((FIRST, SECOND)):
-        shell(served, f"printf 'FROM {SIM_IMAGE}\\nLABEL n={number}\\n' | DOCKER_BUILDKIT=0 docker build -q -t {name} -")
+        shell(
+            served, f"printf 'FROM {SIM_IMAGE}\\nLABEL n={number}\\n' | DOCKER_BUILDKIT=0 docker build -q -t {name} -"
+        )
     shell(served, f"docker tag {FIRST} {THEIRS}")
     shell(served, f"docker save {FIRST} -o /root/first.tar && docker image rm {FIRST}", timeout=120)
     docker(["cp", f"{served}:/root/first.tar", str(folder / "first.tar")], what="fetching the archive", timeout=120)
@@ -111,4 +113,6 @@ def test_models_that_are_not_there(lab: Lab, served: str, archives: Path) -> Non
     weights = {"top_weights": {"cache_dir": "/mnt/nothing", "download": False}, "top_hub": {}}
     done = lab.run(_fleet(lab, served, "archive-models", ON_HOST, SECOND, "host", **weights), "--yes")
     assert done.rc == 1, str(done)
-    assert f"{FP8} is not whole in /mnt/nothing (it is not there), and weights.download is false" in done.text, str(done)
+    assert f"{FP8} is not whole in /mnt/nothing (it is not there), and weights.download is false" in done.text, str(
+        done
+    )

@@ -122,7 +122,9 @@ def test_the_password_was_seen_nowhere(lab: Lab, pulled: Pulled, served: str) ->
     assert pulled.looks > 5
     assert not pulled.seen
     assert pulled.password not in pulled.done.text
-    found = shell(served, f"grep -rlF -D skip --exclude-dir=merged -e '{pulled.password}' {PLACES} 2>/dev/null; true", 180)
+    found = shell(
+        served, f"grep -rlF -D skip --exclude-dir=merged -e '{pulled.password}' {PLACES} 2>/dev/null; true", 180
+    )
     assert found.split() == []
     # as Docker's client writes it
     assert shell(served, "grep -rlF 5010 /root/.docker /run --include=config.json 2>/dev/null; true").split() == []
