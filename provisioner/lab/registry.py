@@ -57,7 +57,8 @@ def ensure_registry(state: Path, cache: Path, mirror: Mirror, gateway: str, repo
         env = {**os.environ, "REGISTRY_HTTP_SECRET": "lab"}  # only signs upload sessions
         services.start(state, name, [str(program), "serve", str(config)], env=env)
         wait_for_http(state, name, f"http://{address}/v2/")
-        report(f"{name}: answers at {address}")
+        who = f", for user {USER} with the password in {password_file(state)}" if name == _PRIVATE else ""
+        report(f"{name}: answers at {address}{who}")
     return Registry(push=push, pull=pull)
 
 
