@@ -94,17 +94,20 @@ def secret_references(plans: Iterable[HostPlan]) -> tuple[str, ...]:
     found = []
     for plan in plans:
         found += [plan.hub_token] if plan.hub_token else []
+        found += [login.password for login in plan.registries]
         found += [ref for server in plan.servers if server.secret_file for ref in server.secret_file.entries.values()]
     return tuple(dict.fromkeys(found))
 
 
-def extra_variables(secrets_path: str) -> str:
-    """The extra variables of a run: secrets are read from a JSON object in a file, whenever a task needs one.
+def extra_variables(secrets_path: str, logs: Path) -> str:
+    """The extra variables of a run: secrets are read from a JSON object in a file, whenever a task needs one, and what
+    long jobs of hosts wrote is kept in `logs`.
 
     By `cat`, since Ansible's own file lookup resolves the path first, and a file in memory has no other name.
     """
     read = f"lookup('ansible.builtin.pipe', 'cat {secrets_path}')"
-    return dump({"provision_secrets": Expression("{{ " + read + " | from_json }}")})
+    found = {"provision_secrets": Expression("{{ " + read + " | from_json }}")}
+    return dump({**found, "vllm_image_control_log_dir": str(logs)})
 
 
 def secret_lookups(references: Iterable[str]) -> dict[str, Any]:

@@ -74,6 +74,9 @@ class Outcomes:
         if kind == "runner_on_start":
             self._tasks[host] = task
             self._on_event(Event(host=host, phase="apply", task=task, status="running"))
+        elif kind == "runner_retry" and result.get("progress"):
+            # A task that waits for a job of the host asks again and again, and hears how far it is.
+            self._on_event(Event(host=host, phase="apply", task=task, status="running", detail=result["progress"]))
         elif kind == "runner_on_ok":
             self._changed[host] += bool(result.get("changed"))
             diff = self._diffs.pop(host, "")

@@ -69,7 +69,7 @@ def apply(
     outcomes = Outcomes([plan.host for plan in plans], on_event)
     with memory_file(json.dumps({secret_name(key): value for key, value in secrets.items()})) as secrets_path:
         extra = run_dir / "extra-vars.yml"
-        extra.write_text(extra_variables(secrets_path), encoding="utf-8")
+        extra.write_text(extra_variables(secrets_path, run_dir / "logs"), encoding="utf-8")
         runner = ansible_runner.interface.init_runner(
             private_data_dir=str(run_dir),
             ident="ansible",

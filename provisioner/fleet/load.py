@@ -139,12 +139,18 @@ def _recipe_folders(document: Document, value: Any, folder: Path) -> tuple[Path,
 
 def _absolute(fleet: Fleet, folder: Path) -> Fleet:
     """The fleet with every path absolute; those of hosts and servers are already."""
-    ssh, hub = fleet.ssh, fleet.hub
+    ssh, hub, docker = fleet.ssh, fleet.hub, fleet.docker
     if ssh.config is not None:
         ssh = ssh.model_copy(update={"config": below(folder, ssh.config)})
     if hub.token is not None:
         hub = hub.model_copy(update={"token": reference_below(folder, hub.token)})
-    return fleet.model_copy(update={"ssh": ssh, "hub": hub})
+    if docker.registries:
+        logins = {
+            host: login.model_copy(update={"password": reference_below(folder, login.password)})
+            for host, login in docker.registries.items()
+        }
+        docker = docker.model_copy(update={"registries": logins})
+    return fleet.model_copy(update={"ssh": ssh, "hub": hub, "docker": docker})
 
 
 def _unique(document: Document) -> list[Problem]:

@@ -29,6 +29,9 @@ _URL = r"^https?://[^\s@]+$"
 _MOUNT = r"^/[^\x00-\x1f:]*:/[^\x00-\x1f:]*[^\x00-\x1f:/](:(ro|rw))?$"
 _REFERENCE = r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+|command:.+|vault:[^#]+(#[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?"
 _REGISTRY = r"^(https?://)?[A-Za-z0-9\[][^\s@]*$"
+_REGISTRY_HOST = r"^((localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(:[0-9]{1,5})?|[A-Za-z0-9-]+:[0-9]{1,5})$"
+_TAGGED = r"^[A-Za-z0-9]([A-Za-z0-9._/:-]*[A-Za-z0-9._-])?:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
+_USERNAME = r"^[^:\x00-\x1f]+$"
 
 FORMATS = {
     _NAME: "lower-case letters, digits and dashes (at most 40)",
@@ -46,6 +49,9 @@ FORMATS = {
     _URL: "an address that starts with https:// or http://, without a user or password in it",
     _MOUNT: "a mount such as /data:/data:ro (path on the host, path in the container, ro or rw)",
     _REGISTRY: "the address of a registry, without a user or password in it",
+    _REGISTRY_HOST: "a registry as image references begin with it, such as registry.example.com:5000",
+    _TAGGED: "an image's name with a tag, such as vllm/vllm-openai:v0.12.0",
+    _USERNAME: "a user name without a colon",
 }
 """Patterns of the fields, in words. Most of them end on command lines: none begins with a dash."""
 
@@ -60,6 +66,7 @@ Word = Annotated[str, StringConstraints(pattern=_WORD)]
 Url = Annotated[str, StringConstraints(pattern=_URL)]
 Mount = Annotated[str, StringConstraints(pattern=_MOUNT)]
 Registry = Annotated[str, StringConstraints(pattern=_REGISTRY)]
+RegistryHost = Annotated[str, StringConstraints(pattern=_REGISTRY_HOST)]
 
 
 def _reference(value: str) -> str:
@@ -116,6 +123,15 @@ class Host(Frozen):
     """what an operator should know about how it came here"""
 
 
+class RegistryLogin(Frozen):
+    """Who asks a registry for images."""
+
+    username: Annotated[str, StringConstraints(pattern=_USERNAME)]
+    """Name of the user, robot or deploy token; for nvcr.io: $oauthtoken."""
+    password: SecretRef
+    """Password or access token; hosts have it in memory, while they pull or build, and nowhere afterwards."""
+
+
 class Docker(Frozen):
     """The Docker engine of the hosts. An engine that works is used as it is."""
 
@@ -125,8 +141,13 @@ class Docker(Frozen):
     """Pull-through mirrors of Docker Hub."""
     insecure_registries: tuple[Registry, ...] = ()
     """Registries without TLS."""
+    registries: dict[RegistryHost, RegistryLogin] = Field(default_factory=dict)
+    """Logins of private registries, by the name that image references begin with; Docker Hub is docker.io."""
     min_free_gib: Annotated[int, Field(ge=0, strict=True)] = 30
-    """GiB that must be free before an image is pulled or built (vllm/vllm-openai unpacks to more than 20 GB)"""
+    """GiB that must be free before an image is fetched or built (vllm/vllm-openai unpacks to more than 20 GB)"""
+    keep_images: Annotated[int, Field(ge=0, strict=True)] = 1
+    """How many earlier sets of images a host keeps, to go back to. Older ones are removed when the next set comes, of
+    those that were fetched or built by a run, and no others."""
 
 
 class Hub(Frozen):
@@ -143,6 +164,9 @@ class Weights(Frozen):
 
     cache_dir: Annotated[str, StringConstraints(pattern=_CACHE_DIR)] = "/var/lib/vllm/huggingface"
     """HF_HOME on the host, mounted into every container."""
+    download: Flag = True
+    """false: the files are there already, such as on NFS. Nothing is downloaded or written, containers have the folder
+    read-only, and a model that is not whole in it is an error before anything is changed."""
 
 
 class Build(Frozen):
@@ -165,12 +189,24 @@ class Build(Frozen):
     """
 
 
+class Archive(Frozen):
+    """A tar archive as `docker save` writes it, with one image; plain, or compressed with gzip, bzip2, xz or zstd."""
+
+    path: Path
+    """The file: relative to the fleet file, or with `at: host` an absolute path on the hosts, such as on NFS."""
+    image: Annotated[str, StringConstraints(pattern=_TAGGED)]
+    """What the image is called in it, and on the host once it is loaded."""
+    at: Literal["control", "host"] = "control"
+    """Where the file is: on the machine that runs provision, which copies it to the hosts, or on the hosts."""
+
+
 class Image(Frozen):
-    """Where a server's image comes from: `pull` a reference or `build` it on the host."""
+    """Where a server's image comes from: `pull` a reference, `build` it on the host, or load it from an `archive`."""
 
     pull: ImageReference | None = None
     """Reference of an image: name with a tag, a digest or both."""
     build: Build | None = None
+    archive: Archive | None = None
 
 
 class Goodput(Frozen):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from provisioner.fleet.base import Frozen
 from provisioner.fleet.models import Image
@@ -176,6 +176,12 @@ class Untuned(Frozen):
     reason: str
 
 
+def _without_archive(image: Image) -> Image:
+    if image.archive:
+        raise ValueError("an archive is a fleet file's to name: its path starts there")
+    return image
+
+
 class Extension(Frozen):
     """Ours: what the public schema has no key for."""
 
@@ -183,7 +189,7 @@ class Extension(Frozen):
     """short names"""
     plugin_repo: str | None = None
     """model repository that holds the parser plugins; None: the served model's own"""
-    images: dict[str, Image] = Field(default_factory=dict)
+    images: dict[str, Annotated[Image, AfterValidator(_without_archive)]] = Field(default_factory=dict)
     """by hardware id; before everything else that names an image"""
     memory: Memory | None = None
     do_not_tune: tuple[Untuned, ...] = ()
@@ -216,6 +222,12 @@ class Recipe(Loose):
     def id(self) -> str:
         """Folder and file name, which are the model repository's: `nvidia/NVIDIA-Nemotron-…`."""
         return f"{self.file.parent.name}/{self.file.stem}"
+
+    @property
+    def repos(self) -> tuple[str, ...]:
+        """Every model repository that it may need, on whatever hardware."""
+        named = (self.model.model_id, *(one.model_id for one in self.variants.values()), self.provision.plugin_repo)
+        return tuple(dict.fromkeys(name for name in named if name))
 
     @property
     def own_names(self) -> tuple[str, ...]:

@@ -78,10 +78,16 @@ def _walk(properties: Schema, schema: Schema) -> Iterator[tuple[str, Schema]]:
     for name, entry in properties.items():
         full = _resolved(entry, schema)
         yield name, full
-        inner = full.get("properties", {})
-        if name == "image":
-            inner = {"pull": full["anyOf"][0], "build": {"$ref": "#/$defs/build"}}
-        yield from ((f"{name}.{below}", schema_) for below, schema_ in _walk(inner, schema))
+        inner, prefix = full.get("properties", {}), name
+        if isinstance(named := full.get("additionalProperties"), dict) and "properties" in named:
+            inner, prefix = named["properties"], f"{name}.*"
+        if name == "image" and "anyOf" in full:
+            inner = {
+                "pull": full["anyOf"][0],
+                "build": {"$ref": "#/$defs/build"},
+                "archive": {"$ref": "#/$defs/archive"},
+            }
+        yield from ((f"{prefix}.{below}", schema_) for below, schema_ in _walk(inner, schema))
 
 
 def _rows(properties: Schema, schema: Schema, prefix: str) -> Iterator[str]:

@@ -64,7 +64,7 @@ def fleet_schema() -> Schema:
         "properties": {
             "name": {**_property(models.Fleet, "name"), "description": _TEXTS["name"]},
             "ssh": _section(models.Ssh),
-            "docker": _section(models.Docker),
+            "docker": _docker(),
             "hub": _section(models.Hub),
             "weights": _section(models.Weights),
             "recipes": {**_PATHS, "description": _TEXTS["recipes"]},
@@ -91,8 +91,17 @@ def fleet_schema() -> Schema:
             "settings": settings,
             "image": _image(),
             "build": _build(),
+            "archive": _required(models.Archive),
         },
     }
+
+
+def _docker() -> Schema:
+    section = _section(models.Docker)
+    registries = section["properties"]["registries"]
+    (hosts,) = registries.pop("patternProperties")
+    registries |= {"propertyNames": {"pattern": hosts}, "additionalProperties": _required(models.RegistryLogin)}
+    return section
 
 
 def _server() -> Schema:
@@ -115,15 +124,17 @@ def _objectives(text: str) -> Schema:
 def _image() -> Schema:
     reference = _inlined(models.Image)["properties"]["pull"]["anyOf"][0]
     reference["description"] = field_docs(models.Image)["pull"]
-    build = {"$ref": "#/$defs/build"}
+    sources = {"pull": reference, "build": {"$ref": "#/$defs/build"}, "archive": {"$ref": "#/$defs/archive"}}
     one = [
         reference,
-        {"type": "object", "additionalProperties": False, "required": ["pull"], "properties": {"pull": reference}},
-        {"type": "object", "additionalProperties": False, "required": ["build"], "properties": {"build": build}},
+        *(
+            {"type": "object", "additionalProperties": False, "required": [key], "properties": {key: source}}
+            for key, source in sources.items()
+        ),
     ]
     by_what = {
         "type": "object",
-        "propertyNames": {"not": {"enum": ["pull", "build"]}},
+        "propertyNames": {"not": {"enum": list(sources)}},
         "additionalProperties": {"anyOf": one},
     }
     return {"anyOf": [*one, by_what, {"type": "null"}]}
@@ -139,6 +150,12 @@ def _words_by_name(given: Schema) -> Schema:
     names = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
     text = {"description": given["description"]} if "description" in given else {}
     return {"type": ["object", "null"], "propertyNames": names, "additionalProperties": _WORD, **text}
+
+
+def _required(model: type[BaseModel]) -> Schema:
+    """A section that does not stand without a value, with the keys that it must have."""
+    needed = [name for name, field in model.model_fields.items() if field.is_required()]
+    return {**_section(model), "type": "object", "required": needed}
 
 
 def _section(model: type[BaseModel]) -> Schema:

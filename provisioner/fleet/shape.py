@@ -10,7 +10,8 @@ from provisioner.fleet.explain import given_as, validated
 from provisioner.fleet.hostnames import expand
 from provisioner.fleet.keypath import Key, quoted
 from provisioner.fleet.layers import Layer
-from provisioner.fleet.models import Build, Image, Server
+from provisioner.fleet.models import Archive, Build, Image, Server
+from provisioner.fleet.paths import below, is_file
 from provisioner.fleet.positions import Document
 from provisioner.fleet.slo import WrongObjectiveError, parse_objective
 
@@ -59,7 +60,7 @@ def server_layer(document: Document, label: str, settings: Any, path: Key, name:
 
 
 def images(document: Document, value: Any, path: Key) -> dict[str, Image]:
-    """`image:` as a reference, `{pull: …}`, `{build: …}`, or a map of those by platform, hardware or `default`."""
+    """`image:` as a reference, `{pull: …}`, `{build: …}`, `{archive: …}`, or a map of those by what a host is."""
     if value is None:
         return {}
     if isinstance(value, str) or (isinstance(value, Mapping) and value.keys() <= _IMAGE_KEYS):
@@ -174,14 +175,17 @@ def _image(document: Document, value: Any, path: Key) -> Image | None:
         # A bare reference is checked as if it were written under `pull`; places fall back to the key that is there.
         return validated(Image, {"pull": value}, path, document)
     if not isinstance(value, Mapping):
-        document.add(path, f"expected an image reference, {{pull: …}} or {{build: …}}, got {given_as(value, path)}")
+        expected = "an image reference, {pull: …}, {build: …} or {archive: …}"
+        document.add(path, f"expected {expected}, got {given_as(value, path)}")
         return None
     given: dict[str, Any] = {}
-    rest = {key: entry for key, entry in value.items() if key != "build"}
+    rest = {key: entry for key, entry in value.items() if key not in ("build", "archive")}
     if "build" in value:
         given["build"] = _build(document, value["build"], (*path, "build"))
-    if ("pull" in value) == ("build" in value) and value.keys() <= _IMAGE_KEYS:
-        document.add(path, "expected one of pull and build")
+    if "archive" in value:
+        given["archive"] = _archive(document, value["archive"], (*path, "archive"))
+    if len(value) != 1 and value.keys() <= _IMAGE_KEYS:
+        document.add(path, "expected one of pull, build and archive")
         return None
     return validated(Image, rest, path, document, given)
 
@@ -207,6 +211,20 @@ def _objective(document: Document, value: Any, path: Key) -> tuple[str, ...]:
     except WrongObjectiveError as error:
         document.add(path, str(error), error.hint)
         return ()
+
+
+def _archive(document: Document, value: Any, path: Key) -> Archive | None:
+    made = validated(Archive, {} if value is None else value, path, document)
+    if made is None:
+        return None
+    if made.at == "host":
+        if not made.path.is_absolute():
+            document.add((*path, "path"), f"expected an absolute path on the hosts, got {quoted(str(made.path))}")
+        return made
+    file = below(document.file.parent.absolute(), made.path)
+    if not is_file(file):
+        document.add((*path, "path"), f"no such file: {quoted(str(made.path))}", "with at: host, it is on the hosts")
+    return made.model_copy(update={"path": file})
 
 
 def _build(document: Document, value: Any, path: Key) -> Build | None:

@@ -32,7 +32,7 @@ class Event(Frozen):
     server: str = ""
     """name of the server it is about; "" when it is about the host"""
     detail: str = ""
-    """why it failed or was skipped"""
+    """why it failed or was skipped; of something long, how far it is"""
 
 
 OnEvent = Callable[[Event], None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from provisioner.history.events import Event
 
 REFRESH_PER_S = 4
+SIGN_OF_LIFE = timedelta(minutes=1)
 COLORS = {"done": "green", "failed": "red"}
 
 
@@ -98,12 +99,14 @@ class LiveProgress:
 
 
 class LineProgress:
-    """One line whenever a host enters a phase, changes something, fails or is done."""
+    """One line whenever a host enters a phase, changes something, fails or is done; of what goes on for long, one a
+    minute."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._lock = threading.Lock()
         self._phases: dict[tuple[str, str], str] = {}
+        self._said: dict[str, datetime] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -119,7 +122,10 @@ class LineProgress:
             self._phases[event.host, event.server] = event.phase
             # An Ansible task that changed nothing is no news; the end of any other phase is.
             news = event.status in ("changed", "failed") or (event.status == "ok" and event.phase != "apply")
-            if entered or news:
+            last = self._said.get(event.host)
+            slow = event.status == "running" and event.detail and last and event.time - last >= SIGN_OF_LIFE
+            if entered or news or slow:
+                self._said[event.host] = event.time
                 self._say(event)
 
     def _say(self, event: Event) -> None:

@@ -9,7 +9,7 @@ from provisioner.errors import HostError
 from provisioner.hosts.parsers import docker, gpu, ports, system
 from provisioner.hosts.probe_script import BEGIN, END, VERSION
 from provisioner.hosts.transport import Result
-from provisioner.plan.facts import Docker, Facts, File, ImageFacts
+from provisioner.plan.facts import Cached, Docker, Facts, File, ImageFacts
 
 _NOT_FOUND = 127
 
@@ -76,6 +76,8 @@ def parse_facts(host: str, answer: dict[str, Any]) -> Facts:
         files=_files(answer, notes),
         ports=_ports(answer, containers),
         weights=_weights(answer, notes),
+        cached=tuple(Cached.model_validate(one) for one in answer.get("cached") or ()),
+        paths=answer.get("paths") or {},
         health={int(port): status for port, status in (answer.get("health") or {}).items()},
         boot_id=seen["boot_id"].strip(),
         # Problems of an engine that does not answer at all are the engine's error, not a note.

@@ -40,6 +40,10 @@ class ProbeRequest(Frozen):
     """references to inspect; all images are listed, with their tags, digests and labels, in any case"""
     cache_dir: str | None = None
     """where .provision/*.json tells of finished downloads"""
+    cached: tuple[str, ...] = ()
+    """model repositories of which to tell what is in that directory, whoever brought it"""
+    paths: tuple[str, ...] = ()
+    """of which to tell what is there"""
     disk_paths: tuple[str, ...] = ()
     """free space wanted; a path need not exist yet. The Docker engine's directory is always told."""
     ports: tuple[int, ...] = ()

@@ -6,7 +6,7 @@ Environments of containers and the proxies of the engine stay on the host: they 
 """
 
 # Python 3.6 on the host: no newer spellings; os.path because it starts faster than pathlib.
-# ruff: noqa: UP006, UP031, UP035, UP045, PTH110, PTH111, PTH112, PTH115, PTH116, PTH118, PTH119, PTH120, PTH123
+# ruff: noqa: UP006, UP031, UP035, UP045, PTH110, PTH111, PTH112, PTH113, PTH115, PTH116, PTH118, PTH119, PTH120, PTH123
 # ruff: noqa: PTH207, PTH208
 
 import glob
@@ -64,6 +64,8 @@ def look(request: Dict[str, Any]) -> Dict[str, Any]:
         "units": units,
         "files": files,
         "weights": weights,
+        "cached": cached,
+        "paths": paths,
         "ports": ports,
         "health": health,
     }
@@ -301,6 +303,46 @@ def weights(request: Dict[str, Any]) -> List[Dict[str, Any]]:
     cache = request.get("cache_dir")
     paths = glob.glob(os.path.join(glob.escape(cache), ".provision", "*.json")) if cache else []
     return [{"path": path, "text": _read(path)} for path in sorted(paths, key=os.path.getmtime)]
+
+
+def cached(request: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """Model repositories in the cache, by the layout of the hub's client: what is in them, and what is missing."""
+    found = []
+    for repo in request.get("cached", []):
+        place = os.path.join(request["cache_dir"], "hub", "models--" + repo.replace("/", "--"))
+        if os.path.isdir(place):
+            names = glob.glob(os.path.join(glob.escape(place), "refs", "*"))
+            refs = {os.path.basename(name): _read(name).strip() for name in names}
+            commits = glob.glob(os.path.join(glob.escape(place), "snapshots", "*"))
+            snapshots = {os.path.basename(commit): _missing(commit) for commit in commits}
+            found.append({"repo": repo, "refs": refs, "snapshots": snapshots})
+    return found
+
+
+def _missing(snapshot: str) -> str:
+    """What a snapshot of a model lacks; "" for a whole one. Its files are links to what they hold."""
+    names = set()
+    for folder, _, files_ in os.walk(snapshot):
+        names |= {os.path.relpath(os.path.join(folder, name), snapshot) for name in files_}
+    wanted = {"config.json"}
+    for index in [name for name in names if name.endswith(".safetensors.index.json")]:
+        try:
+            wanted |= set(json.loads(_read(os.path.join(snapshot, index)))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError):
+            return "%s cannot be read" % index
+    gone = sorted(name for name in names | wanted if not os.path.exists(os.path.join(snapshot, name)))
+    if gone:
+        return "%s is missing" % gone[0] + (" and %d more files" % (len(gone) - 1) if gone[1:] else "")
+    return "" if any(name.endswith((".safetensors", ".bin", ".gguf")) for name in names) else "it has no weights"
+
+
+def paths(request: Dict[str, Any]) -> Dict[str, str]:
+    """By path: file, directory, other, or "" for nothing."""
+    kinds = {}
+    for path in request.get("paths", []):
+        kind = "file" if os.path.isfile(path) else "directory" if os.path.isdir(path) else "other"
+        kinds[path] = kind if os.path.exists(path) else ""
+    return kinds
 
 
 def ports(request: Dict[str, Any]) -> Dict[str, Any]:

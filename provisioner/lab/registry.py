@@ -1,12 +1,14 @@
-"""An image registry for the lab: Debian's docker-registry, twice over one store.
+"""An image registry for the lab: Debian's docker-registry, three times over one store.
 
 This machine's dockerd pushes to a loopback address, which it takes without TLS and without a change to its
-configuration; the hosts pull from the bridge's gateway, as a registry mirror under the images' real names.
+configuration; the hosts pull from the bridge's gateway, as a registry mirror under the images' real names. At a third
+address the same images are for those who log in.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import urllib.error
 import urllib.request
@@ -14,15 +16,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import bcrypt
+
 from provisioner.errors import LabError
 from provisioner.lab import debs, services
 from provisioner.lab.context import Report
 from provisioner.lab.machine import Mirror
 from provisioner.lab.process import wait_until
 
-PULL_PORT = 5000
+PULL_PORT, PRIVATE_PORT = 5000, 5010
+USER = "lab"
+"""who may pull from the private registry"""
 _PUSH_PORTS = range(5001, 5010)
-_PUSH, _PULL = "registry-push", "registry-pull"
+_PUSH, _PULL, _PRIVATE = "registry-push", "registry-pull", "registry-private"
 
 
 @dataclass(frozen=True)
@@ -42,20 +48,28 @@ def ensure_registry(state: Path, cache: Path, mirror: Mirror, gateway: str, repo
         (state / "registry-push.address").write_text(push)
     pull = f"{gateway}:{PULL_PORT}"
     program = debs.program(debs.unpacked(cache, mirror, "registry", ["docker-registry"]), "usr/bin/docker-registry")
-    for name, address in ((_PUSH, push), (_PULL, pull)):
+    for name, address in ((_PUSH, push), (_PULL, pull), (_PRIVATE, f"{gateway}:{PRIVATE_PORT}")):
         if services.is_running(state, name):
             continue
         config = state / f"{name}.yml"
-        config.write_text(config_text(cache / "registry", address))
+        users = _users(state) if name == _PRIVATE else None
+        config.write_text(config_text(cache / "registry", address, users))
         env = {**os.environ, "REGISTRY_HTTP_SECRET": "lab"}  # only signs upload sessions
         services.start(state, name, [str(program), "serve", str(config)], env=env)
         wait_for_http(state, name, f"http://{address}/v2/")
-        report(f"{name}: answers at {address}")
+        who = f", for user {USER} with the password in {password_file(state)}" if name == _PRIVATE else ""
+        report(f"{name}: answers at {address}{who}")
     return Registry(push=push, pull=pull)
 
 
-def config_text(store: Path, address: str) -> str:
-    """Configuration of one docker-registry."""
+def password_file(state: Path) -> Path:
+    """The password of USER at the private registry, on one line."""
+    return state / "registry-password"
+
+
+def config_text(store: Path, address: str, users: Path | None = None) -> str:
+    """Configuration of one docker-registry; `users` is an htpasswd file of those who may use it."""
+    login = f"auth:\n  htpasswd: {{realm: lab, path: {users}}}\n" if users else ""
     return (
         "version: 0.1\n"
         "log: {level: warn, accesslog: {disabled: true}}\n"
@@ -64,7 +78,18 @@ def config_text(store: Path, address: str) -> str:
         "  delete: {enabled: true}\n"
         "http:\n"
         f"  addr: {address}\n"
-    )
+    ) + login
+
+
+def _users(state: Path) -> Path:
+    """The htpasswd file of the private registry, and the password beside it; made anew with every start of it."""
+    password, users = password_file(state), state / "registry-users"
+    for file in (password, users):
+        file.unlink(missing_ok=True)
+        file.touch(mode=0o600)
+    password.write_text(f"{secrets.token_hex(16)}\n")
+    users.write_text(f"{USER}:{bcrypt.hashpw(password.read_text().strip().encode(), bcrypt.gensalt(4)).decode()}\n")
+    return users
 
 
 def wait_for_http(state: Path, name: str, url: str, *, timeout: float = 20) -> None:

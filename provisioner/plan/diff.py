@@ -13,6 +13,8 @@ from provisioner.plan.lock import is_commit
 from provisioner.plan.model import Change, Changes, HostPlan, Server
 
 DAEMON_JSON = "/etc/docker/daemon.json"
+IMAGE_RECORD = "/var/lib/vllm/images.json"
+"""the images that runs have brought to a host, as the role vllm_image writes it"""
 
 
 def changes(plan: HostPlan, facts: Facts, secrets: Mapping[str, str]) -> Changes:
@@ -69,15 +71,35 @@ def _images(plan: HostPlan, facts: Facts) -> list[Change]:
     for image in plan.images:
         present = facts.image(image.reference)
         if present is None:
-            what = f"will be built from {image.build.git} {image.build.ref}" if image.build else "will be pulled"
-            found.append(Change(role="vllm_image", subject=image.reference, reason=f"not there; {what}"))
+            found.append(Change(role="vllm_image", subject=image.reference, reason=f"not there; {_how(image)}"))
         elif image.deploy_tag and image.deploy_tag not in present.tags:
             found.append(Change(role="vllm_image", subject=image.deploy_tag, reason=f"will be {image.reference}"))
-    return found
+    return [*found, *_old_images(plan, facts)]
+
+
+def _how(image: model.Image) -> str:
+    if image.build:
+        return f"will be built from {image.build.git} {image.build.ref}"
+    return f"will be loaded from {image.archive.path}" if image.archive else "will be pulled"
+
+
+def _old_images(plan: HostPlan, facts: Facts) -> list[Change]:
+    """What goes when other images come: the role's own code says it."""
+    ours = render.filters("vllm_image")
+    record = ours["vllm_image_record"](next((file.content for file in facts.files if file.path == IMAGE_RECORD), ""))
+    old = ours["vllm_image_outdated"](record, [image.reference for image in plan.images], plan.image_keep)
+    seen = [{"Id": one.id, "RepoTags": one.tags, "RepoDigests": one.digests} for one in facts.images]
+    reason = f"will be removed: an earlier run brought it, and docker.keep_images is {plan.image_keep}"
+    return [
+        Change(role="vllm_image", subject=name, reason=reason)
+        for name in ours["vllm_image_still_ours"](record, old, seen)
+    ]
 
 
 def _weights(plan: HostPlan, facts: Facts) -> list[Change]:
-    reasons = ((weights.repo, _model(weights, facts)) for weights in plan.weights)
+    # What somebody else has to bring is no change but an obstacle.
+    wanted = plan.weights if plan.weights_download else ()
+    reasons = ((weights.repo, _model(weights, facts)) for weights in wanted)
     plugins = ((plugin.file, _plugin(plugin, plan.plugin_dir, facts)) for plugin in plan.plugins)
     return [
         Change(role="model_weights", subject=subject, reason=reason)

@@ -84,6 +84,16 @@ class File(Frozen):
     content: str | None = None
 
 
+class Cached(Frozen):
+    """One model repository in the cache directory, whoever brought it."""
+
+    repo: str
+    refs: dict[str, str] = Field(default_factory=dict)
+    """branch or tag → commit"""
+    snapshots: dict[str, str] = Field(default_factory=dict)
+    """commit → what is missing of it; "" for a whole one"""
+
+
 class Port(Frozen):
     """One listening TCP socket."""
 
@@ -133,6 +143,10 @@ class Facts(Frozen):
     ports: tuple[Port, ...] = ()
     weights: dict[str, str] = Field(default_factory=dict)
     """model repository → commit whose download on the host is complete (marker written by model_weights)"""
+    cached: tuple[Cached, ...] = ()
+    """of the repositories asked for, those that are there"""
+    paths: dict[str, str] = Field(default_factory=dict)
+    """what is at each path asked for: file, directory, other; "" for nothing"""
     health: dict[int, int] = Field(default_factory=dict)
     """by port asked for: status of GET /health; 0 when nothing answered within 3 s"""
     boot_id: str = ""

@@ -31,13 +31,21 @@ def image_of(
     chosen = next(
         (server.image[key] for key in (profile.id, platform, "default") if key in server.image), ImageSettings()
     )
-    if chosen.pull or (chosen.build is None and command.build is None):
+    if chosen.pull or (chosen.build is None and chosen.archive is None and command.build is None):
         reference = chosen.pull or command.image or "vllm/vllm-openai:latest"
         return model.Image(
             reference=lock.image(reference, platform),
             platform=platform,
             deploy_tag=DEPLOY_TAG,
             vllm_version=version_of(reference),
+        )
+    if chosen.archive:
+        return model.Image(
+            reference=chosen.archive.image,
+            platform=platform,
+            archive=model.Archive(path=str(chosen.archive.path), at=chosen.archive.at),
+            deploy_tag=DEPLOY_TAG,
+            vllm_version=version_of(chosen.archive.image),
         )
     written = _build_source(server, command, chosen)
     source = written.model_copy(update={"ref": lock.ref(written.git, written.ref)})

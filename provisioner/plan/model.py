@@ -40,6 +40,25 @@ class BuildSource(Frozen):
     args: dict[str, str]
 
 
+class Archive(Frozen):
+    """A tar archive that an image is loaded from."""
+
+    path: str
+    """absolute"""
+    at: Literal["control", "host"]
+    """control: on this machine, from which it is copied to the host"""
+
+
+class RegistryLogin(Frozen):
+    """A login that the host needs while it fetches its images."""
+
+    registry: str
+    """host[:port] as image references begin with it; docker.io for Docker Hub"""
+    username: str
+    password: str
+    """secret reference"""
+
+
 class Image(Frozen):
     """An image that a host must have."""
 
@@ -47,7 +66,8 @@ class Image(Frozen):
     """the name the host runs it under: with its digest where that is locked; of a build: a hash of its inputs"""
     platform: Platform
     build: BuildSource | None = None
-    """None: pulled"""
+    archive: Archive | None = None
+    """with neither build nor archive: pulled"""
     deploy_tag: str | None = None
     """the guide's `vllm/vllm-openai:deploy`: what is deployed here now"""
     vllm_version: str | None = None
@@ -158,8 +178,13 @@ class HostPlan(Frozen):
     """keys that must be in daemon.json"""
     images: tuple[Image, ...]
     image_min_free_gib: int
-    """free space that must be there before an image is pulled or built"""
+    """free space that must be there before an image is fetched or built"""
+    image_keep: int = 1
+    """how many earlier sets of images stay on the host"""
+    registries: tuple[RegistryLogin, ...] = ()
     cache_dir: str
+    weights_download: bool = True
+    """False: the cache is filled by somebody else, and nothing is written there"""
     plugin_dir: str
     hub_endpoint: str | None
     hub_token: str | None

@@ -50,7 +50,7 @@ def needs(plans: Iterable[model.HostPlan], recipes: Mapping[str, Recipe], lock: 
         for image in plan.images:
             if image.build and not is_commit(image.build.ref):
                 builds.add((image.build.git, image.build.ref))
-            elif not image.build and "@" not in image.reference:
+            elif not image.build and not image.archive and "@" not in image.reference:
                 images[image.reference] = images.get(image.reference, frozenset()) | {image.platform}
         models |= {(one.repo, one.revision) for one in plan.weights if not is_commit(one.revision)}
         plugins |= {(one.repo, one.revision, one.file) for one in plan.plugins if not one.sha256}

@@ -40,7 +40,8 @@ def obstacles(plan: HostPlan, facts: Facts, servers: Sequence[Server] = ()) -> t
     `servers`: those of the fleet file on this host, which may accept known-bad combinations.
     """
     allowed = {server.name: server.allow_known_bad for server in servers}
-    return (*_ports(plan, facts), *_disk(plan, facts), *_known_bad(plan, facts, allowed))
+    there = (*_archives(plan, facts), *_weights(plan, facts))
+    return (*_ports(plan, facts), *_disk(plan, facts), *there, *_known_bad(plan, facts, allowed))
 
 
 def _known_bad(plan: HostPlan, facts: Facts, allowed: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -79,3 +80,36 @@ def _disk(plan: HostPlan, facts: Facts) -> tuple[str, ...]:
         f"disk full: {free / 1024:.1f} GiB free under {path}, {plan.image_min_free_gib} GiB are needed for an image; "
         "free some or set docker.min_free_gib",
     )
+
+
+def _archives(plan: HostPlan, facts: Facts) -> tuple[str, ...]:
+    present = {tag for image in facts.images for tag in image.tags}
+    return tuple(
+        f"{image.archive.path} is not there, from which {image.reference} is to be loaded; put it there or mount it"
+        for image in plan.images
+        if image.archive
+        and image.archive.at == "host"
+        and image.reference not in present
+        # None: it could not be looked at, such as on a mount that hangs; a note tells of it
+        and facts.paths.get(image.archive.path) not in ("file", None)
+    )
+
+
+def _weights(plan: HostPlan, facts: Facts) -> tuple[str, ...]:
+    """What a cache lacks that is somebody else's to fill."""
+    if plan.weights_download:
+        return ()
+    missing = {one.repo: what for one in plan.weights if (what := _lacking(one.repo, one.revision, facts))}
+    return tuple(
+        f"{repo} is not whole in {plan.cache_dir} ({what}), and weights.download is false; mount it, or fill it: "
+        f"HF_HOME={plan.cache_dir} hf download {repo}"
+        for repo, what in missing.items()
+    )
+
+
+def _lacking(repo: str, revision: str, facts: Facts) -> str:
+    cached = next((one for one in facts.cached if one.repo == repo), None)
+    if cached is None:
+        return "it is not there"
+    commit = cached.refs.get(revision, revision)
+    return cached.snapshots.get(commit, f"it has no {revision}")

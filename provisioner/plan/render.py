@@ -28,20 +28,20 @@ def daemon_json(current: str, wanted: Mapping[str, Any]) -> str:
 
     Raises HostError for a file that is no JSON object, as the role does.
     """
-    filters = _filters("docker_engine")
-    read = filters["docker_engine_parse"](current)
+    engine = filters("docker_engine")
+    read = engine["docker_engine_parse"](current)
     if read["error"]:
         raise HostError(f"/etc/docker/daemon.json is not a JSON object: {read['error']}")
-    merged = filters["docker_engine_merge"](read["config"], wanted)
-    return current if merged == read["config"] else str(filters["docker_engine_json"](merged))
+    merged = engine["docker_engine_merge"](read["config"], wanted)
+    return current if merged == read["config"] else str(engine["docker_engine_json"](merged))
 
 
 @cache
-def _filters(role: str) -> Mapping[str, Callable[..., Any]]:
+def filters(role: str) -> Mapping[str, Callable[..., Any]]:
     """A role's own filters, so that there is one code for both ways."""
     found: dict[str, Any] = runpy.run_path(str(assets.filters(role)))
-    filters: Mapping[str, Callable[..., Any]] = found["FilterModule"]().filters()
-    return filters
+    named: Mapping[str, Callable[..., Any]] = found["FilterModule"]().filters()
+    return named
 
 
 @cache

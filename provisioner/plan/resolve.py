@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from provisioner.errors import HostError
 from provisioner.fleet.base import Platform
 from provisioner.fleet.models import Fleet, Host, Server
+from provisioner.fleet.models import Weights as WeightsSettings
 from provisioner.fleet.recipes import Command, Recipe, resolve
 from provisioner.fleet.slo import Objective, parse_objective
 from provisioner.fleet.taxonomy import HardwareProfile, match_hardware, profile_of
@@ -20,6 +21,7 @@ from provisioner.plan.facts import Facts
 from provisioner.plan.images import image_of
 from provisioner.plan.lock import UNLOCKED, Lock, is_commit
 from provisioner.plan.plugins import REVISION, plugins_of
+from provisioner.plan.registries import logins
 from provisioner.plan.same import kept
 from provisioner.plan.server_checks import check_server
 from provisioner.plan.versions import gate_env, older
@@ -45,6 +47,7 @@ def plan_host(
         _server(fleet, server, recipes[server.recipe], profile, platform, facts, lock)
         for server in fleet.servers_on(host.name)
     ]
+    images = _images([image for _, image, _, _, _ in resolved])
     return model.HostPlan(
         host=host.name,
         platform=platform,
@@ -53,9 +56,12 @@ def plan_host(
         simulated=facts.simulated,
         docker_source=fleet.docker.source,
         docker_config=_docker_config(fleet),
-        images=_images([image for _, image, _, _, _ in resolved]),
+        images=images,
         image_min_free_gib=fleet.docker.min_free_gib,
+        image_keep=fleet.docker.keep_images,
+        registries=logins(fleet.docker.registries, images),
         cache_dir=fleet.weights.cache_dir,
+        weights_download=fleet.weights.download,
         plugin_dir=PLUGIN_DIR,
         hub_endpoint=fleet.hub.endpoint,
         hub_token=fleet.hub.token,
@@ -93,7 +99,7 @@ def _server(
 ) -> _Resolved:
     gpu_count = _gpu_count(server, facts)
     planned, image, weights, plugins, command, notes = _decided(
-        server, recipe, profile, platform, gpu_count, fleet.weights.cache_dir, lock
+        server, recipe, profile, platform, gpu_count, fleet.weights, lock
     )
     version, bench = image.vllm_version, planned.benchmark
     checked = check_server(server, recipe, command, profile, facts, version, planned.argv, bench.argv)
@@ -110,7 +116,7 @@ def _decided(
     profile: HardwareProfile,
     platform: Platform,
     gpu_count: int,
-    cache_dir: str,
+    cache: WeightsSettings,
     lock: Lock,
 ) -> _Decided:
     """All of a server that is the same on every host of a kind, with what an operator should know about it."""
@@ -134,7 +140,8 @@ def _decided(
         image=image.reference,
         gpus=gpus_value(server.gpus),
         ipc=server.ipc,
-        cache_dir=cache_dir,
+        cache_dir=cache.cache_dir,
+        read_only=not cache.download,
         plugin_dir=PLUGIN_DIR,
         plugins=[plugin.file for plugin in plugins],
         # So that another file under the same name is another unit: the server must read it.

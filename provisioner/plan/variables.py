@@ -73,7 +73,13 @@ def role_variables(plan: model.HostPlan) -> dict[str, Any]:
         "nvidia_container_toolkit_proof_image": plan.images[0].reference if plan.images else "",
         "vllm_image_list": [_image(image) for image in plan.images],
         "vllm_image_min_free_gib": plan.image_min_free_gib,
+        "vllm_image_keep": plan.image_keep,
+        "vllm_image_registries": [
+            {"registry": login.registry, "username": login.username, "password": secret(login.password)}
+            for login in plan.registries
+        ],
         "model_weights_cache_dir": plan.cache_dir,
+        "model_weights_download": plan.weights_download,
         "model_weights_plugin_dir": plan.plugin_dir,
         "model_weights_endpoint": plan.hub_endpoint or "",
         "model_weights_token": secret(plan.hub_token) if plan.hub_token else "",
@@ -94,6 +100,7 @@ def _image(image: model.Image) -> dict[str, Any]:
         "platform": image.platform,
         "deploy_tag": image.deploy_tag or "",
         "build": image.build.model_dump() if image.build else {},
+        "archive": image.archive.model_dump() if image.archive else {},
     }
 
 

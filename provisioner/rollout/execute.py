@@ -166,7 +166,9 @@ def _validate(
     connections.drop(seen.host)  # it may have died of idleness while Ansible worked
     transport = connections.connect(seen.host)
     if seen.changes:
-        request = probe_request(survey.fleet, seen.host, [plugin.file for plugin in plan.plugins])
+        repos = [*(one.repo for one in plan.weights), *(one.repo for one in plan.plugins)]
+        repos = [] if plan.weights_download else repos
+        request = probe_request(survey.fleet, seen.host, [plugin.file for plugin in plan.plugins], repos)
         facts = probe(transport, request)
         left = look_again(seen, facts, survey.secrets).changes
         # A server that is crashing by now is the validation's to explain, with its log.

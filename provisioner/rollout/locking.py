@@ -15,6 +15,7 @@ from provisioner.fleet.recipes import Recipe
 from provisioner.plan import lock as locks
 from provisioner.plan.lock import UNLOCKED, Lock, LockedImage, LockedPlugin
 from provisioner.plan.needs import Needs, check_locked, check_recipes, needs
+from provisioner.plan.references import parse
 from provisioner.rollout.secrets import resolve_secrets
 from provisioner.rollout.survey import Survey
 
@@ -55,18 +56,21 @@ def make_lock(
     recipes: Mapping[str, Recipe],
     kept: Lock,
     environment: Mapping[str, str],
-    credentials: Mapping[str, tuple[str, str]] | None = None,
 ) -> Lock:
     """`kept` and what the survey's plans name that the survey's own lock does not hold, as it is upstream now.
 
-    `credentials`: user and password by registry. Raises ProvisionError when a host could not be planned, UpstreamError
-    when a name is told by nobody, UsageError for a token that cannot be had.
+    Raises ProvisionError when a host could not be planned, UpstreamError when a name is told by nobody, UsageError for
+    a secret that cannot be had.
     """
     _check_planned(seen)
     wanted = _lacking(seen, recipes)
     token = seen.fleet.hub.token if wanted.models or wanted.plugins else None
-    secrets = resolve_secrets([token] if token else [], environment)
-    return locks.merged(kept, look_up(seen.fleet, wanted, secrets.get(token or ""), credentials or {}))
+    asked = {parse(name).registry for name in wanted.images}
+    logins = {host: login for host, login in seen.fleet.docker.registries.items() if host in asked}
+    references = [*([token] if token else []), *(login.password for login in logins.values())]
+    secrets = resolve_secrets(references, environment)
+    credentials = {host: (login.username, secrets[login.password]) for host, login in logins.items()}
+    return locks.merged(kept, look_up(seen.fleet, wanted, secrets.get(token or ""), credentials))
 
 
 def look_up(fleet: Fleet, wanted: Needs, token: str | None, credentials: Mapping[str, tuple[str, str]]) -> Lock:

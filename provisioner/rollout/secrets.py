@@ -29,7 +29,12 @@ def take_from_environment(fleet: Fleet) -> dict[str, str]:
     that this one starts do not inherit them."""
     environment = dict(os.environ)
     servers = [server for host in fleet.hosts for server in fleet.servers_on(host.name)]
-    for reference in {fleet.hub.token, *(server.api_key for server in servers)}:
+    logins = fleet.docker.registries.values()
+    for reference in {
+        fleet.hub.token,
+        *(server.api_key for server in servers),
+        *(login.password for login in logins),
+    }:
         kind, _, name = (reference or "").partition(":")
         if kind == "env":
             os.environ.pop(name, None)

@@ -11,7 +11,7 @@ from provisioner.fleet.models import Fleet, Host
 from provisioner.fleet.recipes import Recipe
 from provisioner.history.events import Event, OnEvent
 from provisioner.hosts.probe import ProbeRequest, ProbeResult, probe_all
-from provisioner.plan.diff import DAEMON_JSON, changes
+from provisioner.plan.diff import DAEMON_JSON, IMAGE_RECORD, changes
 from provisioner.plan.facts import Facts
 from provisioner.plan.lock import UNLOCKED, Lock
 from provisioner.plan.model import Changes, HostPlan, connect_address
@@ -89,7 +89,10 @@ def survey(
     """
     for host in fleet.hosts:
         on_event(Event(host=host.name, phase="probe", status="running", task="looking at the host"))
-    requests = {host.name: probe_request(fleet, host, _plugins(fleet, host, recipes)) for host in fleet.hosts}
+    requests = {
+        host.name: probe_request(fleet, host, _plugins(fleet, host, recipes), _models(fleet, host, recipes))
+        for host in fleet.hosts
+    }
     found: dict[str, HostSurvey] = {}
     for result in probe_all(fleet.hosts, connections.connect, requests):
         seen = _plan(fleet, fleet.host(result.host), result, recipes, lock or UNLOCKED)
@@ -116,11 +119,13 @@ def planned_again(
     return _compared(whole, environment) if compare else whole
 
 
-def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str]) -> ProbeRequest:
-    """What the probe must look at: everything that any plan of this host could manage. `plugins`: names of files."""
+def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str], models: Iterable[str] = ()) -> ProbeRequest:
+    """What the probe must look at: everything that any plan of this host could manage. `plugins`: names of files;
+    `models`: repositories that somebody else brings."""
     servers = fleet.servers_on(host.name)
+    archives = [image.archive for server in servers for image in server.image.values() if image.archive]
     units = tuple(f"vllm-{server.name}.service" for server in servers)
-    public = [DAEMON_JSON, *(f"{UNIT_DIR}/{unit}" for unit in units)]
+    public = [DAEMON_JSON, IMAGE_RECORD, *(f"{UNIT_DIR}/{unit}" for unit in units)]
     public += [proof_path(server.name) for server in servers]
     private = [f"{ENV_DIR}/{server.name}.env" for server in servers]
     private += [f"{PLUGIN_DIR}/{plugin}" for plugin in plugins]
@@ -130,6 +135,8 @@ def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str]) -> ProbeRequ
         units=units,
         images=(),
         cache_dir=fleet.weights.cache_dir,
+        cached=tuple(dict.fromkeys(models)),
+        paths=tuple(dict.fromkeys(str(archive.path) for archive in archives if archive.at == "host")),
         disk_paths=(DOCKER_ROOT, fleet.weights.cache_dir),
         ports=tuple(server.port for server in servers),
         health=tuple((server.port, connect_address(server.host)) for server in servers),
@@ -145,6 +152,14 @@ def _plugins(fleet: Fleet, host: Host, recipes: Mapping[str, Recipe]) -> tuple[s
     return tuple(
         name for server in fleet.servers_on(host.name) for name in plugin_names(server, recipes[server.recipe])
     )
+
+
+def _models(fleet: Fleet, host: Host, recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
+    """Every model repository that the host may need, on whatever hardware; none where runs download them."""
+    if fleet.weights.download:
+        return ()
+    used = dict.fromkeys(server.recipe for server in fleet.servers_on(host.name))
+    return tuple(dict.fromkeys(repo for recipe in used for repo in recipes[recipe].repos))
 
 
 def _plan(fleet: Fleet, host: Host, result: ProbeResult, recipes: Mapping[str, Recipe], lock: Lock) -> HostSurvey:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from builders import fleet, lock, plan, recipes, spark
+from builders import facts, fleet, lock, plan, recipes, server, spark
 from oci_server import Registry, Store
 from test_git_refs import git
 
 from provisioner.errors import Exit, ProvisionError, UpstreamError, UpstreamUnreachableError, UsageError
-from provisioner.fleet.models import Docker, Fleet, Hub
+from provisioner.fleet.models import Docker, Fleet, Hub, Image, RegistryLogin, Weights
 from provisioner.lab import hub as lab
 from provisioner.plan.lock import UNLOCKED, Lock, lock_text, read_lock
 from provisioner.plan.needs import Needs, needs
@@ -151,6 +151,28 @@ class TestMakeLock:
         seen = recorded_survey(served[0], recipes(), {"gpu-01": spark("gpu-01")}, None)
         with pytest.raises(UsageError, match="the secret env:HUB is not set"):
             make_lock(seen, recipes(), UNLOCKED, {})
+
+    def test_a_private_registry_is_asked_with_the_fleets_login(self, served: tuple[Fleet, Registry]) -> None:
+        registry = served[1]
+        image, registry.login = f"{registry.address}/team/vllm:v0.12.0", "me:sEcReT"
+        own = registry.store.put_image("team/vllm", "v0.12.0")
+        logins = {registry.address: RegistryLogin(username="me", password="env:PASSWORD")}
+        unused = {"ghcr.io": RegistryLogin(username="me", password="env:NOT_SET")}
+        private = fleet(
+            server(image={"default": Image(pull=image)}),
+            docker=Docker(registries=logins | unused),
+            weights=Weights(download=False),
+        )
+        seen = recorded_survey(private, recipes(), {"gpu-01": facts()}, None)
+        assert seen.hosts[0].plan is not None
+        # all but the image is locked
+        models = {one.repo: {one.revision: "c" * 40} for one in seen.hosts[0].plan.weights}
+        known = Lock.model_validate({"models": models, "recipes": {r.id: r.sha256 for r in recipes().values()}})
+        seen = recorded_survey(private, recipes(), {"gpu-01": facts()}, known)
+        made = make_lock(seen, recipes(), known, {"PASSWORD": "sEcReT"})
+        assert made.images[image].digest == own
+        with pytest.raises(UpstreamError, match=r"refuses these credentials \(HTTP 401\)"):
+            make_lock(seen, recipes(), known, {"PASSWORD": "wrong"})
 
     def test_a_host_without_a_plan(self, served: tuple[Fleet, Registry]) -> None:
         with pytest.raises(ProvisionError) as caught:

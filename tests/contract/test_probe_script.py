@@ -20,7 +20,7 @@ from provisioner.hosts import probe_script
 from provisioner.hosts.parse import parse_answer, parse_facts
 from provisioner.hosts.probe import LAUNCH, ProbeRequest, script
 from provisioner.hosts.transport import Result
-from provisioner.plan.facts import Facts
+from provisioner.plan.facts import Cached, Facts
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "gpu"
 
@@ -231,6 +231,28 @@ def test_finished_downloads(machine: Machine) -> None:
     (cache / ".provision").mkdir(parents=True)
     (cache / ".provision" / "a--b.json").write_text('{"repo": "a/b", "revision": "main", "commit": "c0ffee"}')
     assert machine.look(cache_dir=str(cache)).weights == {"a/b": "c0ffee"}
+
+
+def test_models_that_somebody_else_has_brought(machine: Machine) -> None:
+    place = machine.folder / "hub" / "models--org--model"
+    for commit in ("c1", "c2"):
+        (place / "snapshots" / commit).mkdir(parents=True)
+        (place / "snapshots" / commit / "config.json").write_text("{}")
+    (place / "snapshots" / "c1" / "model.safetensors").write_text("w")
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("c1\n")
+    facts = machine.look(cache_dir=str(machine.folder), cached=["org/model", "org/other"])
+    assert facts.cached == (
+        Cached(repo="org/model", refs={"main": "c1"}, snapshots={"c1": "", "c2": "it has no weights"}),
+    )
+
+
+def test_what_is_at_a_path(machine: Machine) -> None:
+    (machine.folder / "file").write_text("x")
+    os.mkfifo(machine.folder / "pipe")
+    names = ("file", "bin", "pipe", "none")
+    facts = machine.look(paths=[str(machine.folder / name) for name in names])
+    assert [facts.paths[f"{machine.folder}/{name}"] for name in names] == ["file", "directory", "other", ""]
 
 
 def test_port_and_health(machine: Machine) -> None:

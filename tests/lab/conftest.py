@@ -34,6 +34,8 @@ _ORDER = [
     "test_survives",
     "test_interrupted",
     "test_hostile_values",
+    "test_private_registry",
+    "test_image_archives",
     "test_secrets",
     "test_bad_worlds",
     "test_main_job",

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: one model repository, or one file of it, downloaded by the `hf` of a server image."""
+"""Ansible module: one model repository, or one file of it, downloaded by the `hf` of a server image, and verified."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -20,7 +21,8 @@ DOCUMENTATION = r"""
 module: model_weights_download
 short_description: Download a model repository, or one file of it, in a one-off container
 description:
-  - Runs C(hf download) in a container of the server's image and writes a marker once it is complete.
+  - Runs C(hf download) in a container of the server's image, compares every file with the hash that it is named by, and
+    writes a marker once it is complete.
   - A module rather than tasks, because the lock must be held from the clean-up until the marker is written.
 options:
   repo: {description: Model repository., type: str, required: true}
@@ -31,7 +33,8 @@ options:
   file: {description: One file of the repository in place of all of it., type: str, default: ""}
   sha256: {description: What that file must be; empty for whatever the revision has., type: str, default: ""}
   endpoint: {description: Address of the hub., type: str, default: ""}
-  token_file: {description: Root-only file that holds the token., type: str, default: ""}
+  token: {description: Access token of the hub; the container gets it on its standard input., type: str, default: ""}
+  download: {description: Whether to; else what somebody else brought is looked at., type: bool, default: true}
   attempts: {description: How often to try when the network fails., type: int, default: 4}
   timeout_s: {description: Seconds for one attempt., type: int, default: 21600}
   lock_timeout_s: {description: Seconds to wait for another download., type: int, default: 7200}
@@ -54,8 +57,12 @@ commit: {description: Commit that the revision stands for., type: str, returned:
 """
 
 CONTAINER_HOME = "/root/.cache/huggingface"
-MOUNTED_AT = "/run/hf-token"
+# In the container's own memory: it goes with the container, whoever else dies before.
+MEMORY = "/run/provision-hub"
+FROM_STDIN = 'cat > "$HF_TOKEN_PATH" && exec hf "$@"'
 LAST_LINES = 15
+HASHERS = 4
+BLOCK = 1 << 20
 
 # What the hub's client prints (class names up to 1.x, sentences of `hf` since) → what the operator can do.
 # First match wins; nothing of it gets better by trying again.
@@ -63,7 +70,7 @@ FINAL = (
     (r"No space left on device", "the disk that holds {cache_dir} is full: free some and run again."),
     (r"No such image|Unable to find image", "the image {image} is not on the host: run the role vllm_image first."),
     (
-        r"exec: \"hf\"|stat hf|hf.*executable file not found",
+        r"exec: \"hf\"|stat hf|hf.*executable file not found|exec: hf: not found|/bin/sh.*no such file",
         "the image {image} has no `hf` command (huggingface_hub before 0.34): use a newer image.",
     ),
     (
@@ -89,6 +96,11 @@ FINAL = (
     ),
     (r"\b403\b|Forbidden", "the hub refuses access to {repo} ({token_state})."),
 )
+NOT_WHOLE = (
+    "{repo} is not whole in {cache_dir} ({missing}), and nothing may be downloaded there (model_weights_download): "
+    "mount it, or fill it where it comes from: HF_HOME={cache_dir} hf download {repo} {file}"
+)
+BROKEN_HINT = "{count} files came broken, {attempts} times in a row: is there a proxy that changes them, or a bad disk?"
 NETWORK_HINT = "the download failed {attempts} times: check that the host reaches {endpoint}."
 
 WRONG_FILE = (
@@ -143,9 +155,9 @@ def sha256(path):
 
 
 def docker_argv(params, name, download_dir):
-    """The whole `docker run`. The token is a mounted file: argv and environment can be read by others."""
+    """The whole `docker run`. The token comes on standard input: argv and environment can be read by others."""
     argv = ["docker", "run", "--rm", "--name", name, "--pull", "never", "--network", "host", "--user", "0"]
-    argv += ["--entrypoint", "hf"]
+    argv += ["--interactive", "--entrypoint", "/bin/sh"] if params["token"] else ["--entrypoint", "hf"]
     argv += ["-v", f"{params['cache_dir']}:{CONTAINER_HOME}", "-e", f"HF_HOME={CONTAINER_HOME}"]
     argv += ["-e", "HF_HUB_DISABLE_TELEMETRY=1", "-e", "HF_HUB_DISABLE_PROGRESS_BARS=1"]
     argv += ["-e", "NO_COLOR=1"]
@@ -153,11 +165,11 @@ def docker_argv(params, name, download_dir):
     argv += ["-e", "HF_HUB_OFFLINE=0", "-e", "TRANSFORMERS_OFFLINE=0"]
     if params["endpoint"]:
         argv += ["-e", f"HF_ENDPOINT={params['endpoint']}"]
-    if params["token_file"]:
-        argv += ["-v", f"{params['token_file']}:{MOUNTED_AT}:ro", "-e", f"HF_TOKEN_PATH={MOUNTED_AT}"]
+    if params["token"]:
+        argv += ["--tmpfs", f"{MEMORY}:size=64k,mode=0700", "-e", f"HF_TOKEN_PATH={MEMORY}/token"]
     if download_dir:
         argv += ["-v", f"{download_dir}:/download"]
-    argv += [params["image"], "download", params["repo"]]
+    argv += [params["image"], *(["-c", FROM_STDIN, "hf"] if params["token"] else []), "download", params["repo"]]
     if params["file"]:
         argv += [params["file"], "--local-dir", "/download"]
     return [*argv, "--revision", params["revision"]]
@@ -173,7 +185,7 @@ def explain(output, params):
 
 def token_state(params):
     """Whether a token was given: the first question with every refusal."""
-    return "the given token was refused" if params["token_file"] else "no token was given"
+    return "the given token was refused" if params["token"] else "no token was given"
 
 
 def resolved_commit(output, params):
@@ -211,9 +223,96 @@ def take_lock(path, timeout_s):
 
 
 def remove_orphans(cache_dir, repo):
-    """Delete what killed downloads left: the client starts such files again from zero under other names."""
+    """Delete what killed downloads left and nobody goes on with: clients from 1.x on start such files again from zero,
+    under other names. Older ones name them by the hash alone and do go on; the hashes tell whether that went well."""
     for path in (repo_dir(cache_dir, repo) / "blobs").glob("*.incomplete"):
-        path.unlink()
+        if not re.fullmatch(r"([0-9a-f]{40}|[0-9a-f]{64})\.incomplete", path.name):
+            path.unlink()
+
+
+def wrong_blobs(snapshot):
+    """Files that a snapshot links to and whose content is not what they are named by: (wrong ones, how many are right).
+
+    The hub's client names a file by its SHA-256 where the hub keeps it in LFS, else by git's id of a blob. Files named
+    in another way, as some mirrors of the hub do, cannot be told to be wrong.
+    """
+    blobs = sorted({path.resolve() for path in snapshot.rglob("*") if path.is_symlink()})
+    with ThreadPoolExecutor(HASHERS) as pool:  # hashing large blocks leaves the other threads free
+        verdicts = dict(pool.map(lambda blob: (blob, is_right(blob)), blobs))
+    return [blob for blob in blobs if verdicts[blob] is False], list(verdicts.values()).count(True)
+
+
+def is_right(blob):
+    """Whether a blob is what it is named by; None for a name that is no hash."""
+    if not blob.exists():
+        return False
+    if re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        return hash_of(blob, hashlib.sha256()) == blob.name
+    if re.fullmatch(r"[0-9a-f]{40}", blob.name):
+        return hash_of(blob, hashlib.sha1(b"blob %d\0" % blob.stat().st_size)) == blob.name  # noqa: S324 - git's ids are
+    return None
+
+
+def hash_of(path, digest):
+    """The digest with a file's content added, in hexadecimal."""
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def missing_of(snapshot):
+    """What a snapshot of a model lacks; "" for a whole one. The probe of `provision` says the same before a run."""
+    names = {str(path.relative_to(snapshot)) for path in snapshot.rglob("*") if not path.is_dir()}
+    wanted = {"config.json"}
+    for index in [name for name in names if name.endswith(".safetensors.index.json")]:
+        try:
+            wanted |= set(json.loads((snapshot / index).read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            return f"{index} cannot be read"
+    gone = sorted(name for name in names | wanted if not (snapshot / name).exists())
+    if gone:
+        return f"{gone[0]} is missing" + (f" and {len(gone) - 1} more files" if gone[1:] else "")
+    return "" if any(name.endswith((".safetensors", ".bin", ".gguf")) for name in names) else "it has no weights"
+
+
+def present(params):
+    """(commit, what is missing) of what is asked for in a cache that is somebody else's."""
+    place = repo_dir(params["cache_dir"], params["repo"])
+    commit = params["revision"]
+    if not re.fullmatch(r"[0-9a-f]{40}", commit):
+        try:
+            commit = (place / "refs" / commit).read_text(encoding="utf-8").strip()
+        except OSError:
+            return "", f"it has no {commit}" if place.is_dir() else "it is not there"
+    snapshot = place / "snapshots" / commit
+    if not snapshot.is_dir():
+        return commit, f"it has no {commit}"
+    if params["file"]:
+        return commit, "" if (snapshot / params["file"]).is_file() else f"{params['file']} is missing"
+    return commit, missing_of(snapshot)
+
+
+def look(module, params):
+    """End with what is in a cache that is somebody else's, and a plugin's file taken from there."""
+    commit, missing = present(params)
+    if missing:
+        module.fail_json(msg=NOT_WHOLE.format(missing=missing, **params).strip())
+    marker, placed = markers(params)
+    if placed is None:
+        module.exit_json(changed=False, complete=True, commit=commit)
+    source = repo_dir(params["cache_dir"], params["repo"]) / "snapshots" / commit / params["file"]
+    if params["sha256"] and sha256(source) != params["sha256"]:
+        module.fail_json(msg=WRONG_FILE.format(found=sha256(source), **params))
+    there = placed.is_file() and sha256(placed) == sha256(source)
+    if not there and not module.check_mode:
+        temporary = placed.with_name(placed.name + ".new")
+        temporary.write_bytes(source.read_bytes())
+        temporary.chmod(0o644)
+        temporary.replace(placed)
+        content = {key: params[key] for key in ("repo", "revision", "file")}
+        write_marker(marker, dict(content, sha256=sha256(placed)))
+    module.exit_json(changed=not there, complete=there, commit=commit)
 
 
 def write_marker(path, content):
@@ -225,15 +324,13 @@ def write_marker(path, content):
     temporary.replace(path)
 
 
-def run_container(argv, name, timeout_s):
+def run_container(argv, name, timeout_s, token=""):
     """(exit code or None after a timeout, output). No container of that name is left, whatever happens."""
     # An earlier run that lost its connection may have left one, which still writes.
     remove_container(name)
-    process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        output, _ = process.communicate(timeout=timeout_s)
+        output, _ = process.communicate(input=token, timeout=timeout_s)
         return process.returncode, output
     except subprocess.TimeoutExpired:
         remove_container(name)
@@ -256,32 +353,46 @@ def download(module, params):
     directory = tempfile.mkdtemp(prefix=".download-", dir=params["plugin_dir"]) if params["file"] else ""
     try:
         for attempt in range(1, params["attempts"] + 1):
+            wrong = []
             remove_orphans(params["cache_dir"], params["repo"])
-            code, output = run_container(docker_argv(params, name, directory), name, params["timeout_s"])
+            argv = docker_argv(params, name, directory)
+            code, output = run_container(argv, name, params["timeout_s"], params["token"])
             if code == 0:
-                return finish(module, params, output, directory)
+                content, wrong = finish(module, params, output, directory)
+                if not wrong:
+                    return content
+                output = "\n".join(f"{blob} is not what it is named by" for blob in wrong)
             if code is None:
                 fail(module, params, f"the download was not done after {params['timeout_s']} s.", output)
-            reason = explain(output, params)
+            reason = explain(output, params) if code else None
             if reason:
                 fail(module, params, reason, output)
             if attempt < params["attempts"]:
                 time.sleep(min(2**attempt, 30))
         endpoint = params["endpoint"] or "https://huggingface.co"
-        return fail(module, params, NETWORK_HINT.format(attempts=params["attempts"], endpoint=endpoint), output)
+        hint = BROKEN_HINT if wrong else NETWORK_HINT
+        why = hint.format(attempts=params["attempts"], endpoint=endpoint, count=len(wrong))
+        return fail(module, params, why, output)
     finally:
         if directory:
             shutil.rmtree(directory, ignore_errors=True)
 
 
 def finish(module, params, output, directory):
-    """Place a plugin, write the marker. Returns the marker's content."""
+    """Place a plugin, or verify a model, and write the marker. Returns its content, and files that are not what they
+    should be: they are gone then, and there is no marker."""
     marker, placed = markers(params)
     content = {"repo": params["repo"], "revision": params["revision"]}
     if placed is None:
         content["commit"] = resolved_commit(output, params)
         if not content["commit"]:
             fail(module, params, "`hf download` ended well but named no snapshot: which commit is unknown.", output)
+        snapshot = repo_dir(params["cache_dir"], params["repo"]) / "snapshots" / content["commit"]
+        wrong, content["verified"] = wrong_blobs(snapshot)
+        for blob in wrong:
+            blob.unlink(missing_ok=True)
+        if wrong:
+            return content, wrong
     else:
         source = Path(directory) / params["file"]
         if params["sha256"] and sha256(source) != params["sha256"]:
@@ -290,7 +401,7 @@ def finish(module, params, output, directory):
         source.replace(placed)
         content.update(file=params["file"], sha256=sha256(placed))
     write_marker(marker, content)
-    return content
+    return content, []
 
 
 def fail(module, params, reason, output):
@@ -312,8 +423,8 @@ def main():
             "file": {"type": "str", "default": ""},
             "sha256": {"type": "str", "default": ""},
             "endpoint": {"type": "str", "default": ""},
-            # no_log false: a path, not the token
-            "token_file": {"type": "str", "default": "", "no_log": False},
+            "token": {"type": "str", "default": "", "no_log": True},
+            "download": {"type": "bool", "default": True},
             "attempts": {"type": "int", "default": 4},
             "timeout_s": {"type": "int", "default": 21600},
             "lock_timeout_s": {"type": "int", "default": 7200},
@@ -321,6 +432,8 @@ def main():
         supports_check_mode=True,
     )
     params = module.params
+    if not params["download"]:
+        look(module, params)
     found = completed(params)
     if found:
         module.exit_json(changed=False, complete=True, commit=found.get("commit", ""))

@@ -94,14 +94,15 @@ def test_an_inventory_can_be_written_over_another(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*.yml"))) == 3
 
 
-@pytest.mark.parametrize("text", [extra_variables("/proc/1/fd/3"), dump(SECRETS)])
+@pytest.mark.parametrize("text", [extra_variables("/proc/1/fd/3", Path("/runs/1/logs")), dump(SECRETS)])
 def test_what_is_written_is_yaml_for_others_too(text: str) -> None:
     assert yaml.safe_load(text)
 
 
 def test_extra_variables_say_where_secrets_are() -> None:
-    assert extra_variables("/proc/1/fd/3") == (
+    assert extra_variables("/proc/1/fd/3", Path("/runs/1/logs")) == (
         "provision_secrets: \"{{ lookup('ansible.builtin.pipe', 'cat /proc/1/fd/3') | from_json }}\"\n"
+        "vllm_image_control_log_dir: /runs/1/logs\n"
     )
 
 

@@ -51,6 +51,22 @@ def test_a_run_without_failures() -> None:
     assert not any(outcomes.failed(host) or outcomes.unreachable(host) for host in "ab")
 
 
+def test_a_task_that_waits_for_something_long_says_how_far_it_is() -> None:
+    outcomes, heard = read(
+        event("runner_on_start"),
+        event("runner_retry", res={"progress": "3 of 9 layers", "finished": False}),
+        event("runner_retry", res={"msg": "again"}),
+        event("runner_on_ok", res={"changed": True}),
+        stats(changed={"a": 1}),
+    )
+    assert [(one.status, one.detail) for one in heard] == [
+        ("running", ""),
+        ("running", "3 of 9 layers"),
+        ("changed", ""),
+    ]
+    assert outcomes.changed("a") == 1
+
+
 def test_changes_of_tasks_that_are_not_logged_are_counted_in_the_end() -> None:
     outcomes, _ = read(
         event("runner_on_ok", res={"changed": True}),

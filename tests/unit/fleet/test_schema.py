@@ -17,7 +17,7 @@ from provisioner.fleet.schema import fleet_schema
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "inventories/example/fleet.yaml"
-NAMED = ("hosts", "groups", "servers")
+NAMED = ("hosts", "groups", "servers", "docker.registries")
 SCHEMA = fleet_schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
 OLD = "is old: run scripts/reference"
@@ -37,7 +37,7 @@ def written(value: Any, path: str = "") -> Iterator[str]:
         name = "*" if path in NAMED else key
         full = f"{path}.{name}" if path else name
         # By platform or hardware: what stands there is an image of its own.
-        full = path if path.endswith(".image") and key not in ("pull", "build") else full
+        full = path if path.endswith(".image") and key not in ("pull", "build", "archive") else full
         yield full
         yield from written(entry, full)
 
@@ -60,6 +60,8 @@ def test_what_loads_is_valid(file: Path) -> None:
         "hosts: {a: , b: {user: x}}\nservers: {a: {hosts: a, env: {A: 1.5}, extra_args: [--x, 1, true]}}",
         "inventory: [a, b]\nservers: {a: {image: a:1}, b: {image: {build: }}, c: {image: {pull: a:1}}}",
         "hosts: [a]\nservers: {a: {image: {linux/amd64: a:1, h200: {build: {args: {A: 1}}}}}}\ngroups: {g: }",
+        "hosts: [a]\nservers: {a: {image: {archive: {path: /nfs/a.tar, image: a:1, at: host}}}}",
+        "hosts: [a]\nservers: {a: }\ndocker: {registries: {r.lan:5000: {username: $t, password: 'env:A'}}}",
     ],
 )
 def test_shorthands_are_valid(text: str, tmp_path: Path) -> None:
@@ -81,6 +83,11 @@ def test_shorthands_are_valid(text: str, tmp_path: Path) -> None:
         "hosts: [a]\ngroups: {g: {address: b}}\nservers: {a: }",
         "hosts: [a]\ndefaults: {hosts: [a]}\nservers: {a: }",
         "hosts: [a]\nservers: {a: {mounts: [data]}}",
+        "hosts: [a]\nservers: {a: {image: {archive: {path: a.tar}}}}",
+        "hosts: [a]\nservers: {a: {image: {archive: {path: a.tar, image: a:1, at: nfs}}}}",
+        "hosts: [a]\nservers: {a: }\ndocker: {registries: {r.example.com: {username: a}}}",
+        "hosts: [a]\nservers: {a: }\ndocker: {registries: {r.example.com: {username: a, password: hunter2}}}",
+        "hosts: [a]\nservers: {a: }\ndocker: {registries: {vllm: {username: a, password: 'env:A'}}}",
     ],
 )
 def test_what_is_wrong_is_not(text: str, tmp_path: Path) -> None:

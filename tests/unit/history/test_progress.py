@@ -12,10 +12,11 @@ from provisioner.history.progress import LineProgress, LiveProgress, State, dura
 START = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 
 
-def event(phase: Phase, task: str, status: Status = "running", *, at: int = 0, server: str = "") -> Event:
-    return Event(
-        host="gpu-01", phase=phase, task=task, status=status, time=START + timedelta(seconds=at), server=server
-    )
+def event(
+    phase: Phase, task: str, status: Status = "running", *, at: int = 0, server: str = "", detail: str = ""
+) -> Event:
+    time = START + timedelta(seconds=at)
+    return Event(host="gpu-01", phase=phase, task=task, status=status, time=time, server=server, detail=detail)
 
 
 def plain(*events: Event) -> list[str]:
@@ -43,6 +44,20 @@ def test_lines_tell_phases_changes_and_ends() -> None:
         "gpu-01  health  nemotron: waiting for /health",
         "gpu-01  health  nemotron: healthy after 3.0 s",
         "gpu-01  done  nemotron 202.2 output tok/s",
+    ]
+
+
+def test_something_long_is_heard_of_once_a_minute() -> None:
+    assert plain(
+        event("apply", "Pull x"),
+        event("apply", "Pull x", detail="1 of 9 layers", at=10),
+        event("apply", "Pull x", detail="2 of 9 layers", at=70),
+        event("apply", "Pull x", detail="3 of 9 layers", at=120),
+        event("apply", "Pull x", detail="4 of 9 layers", at=130),
+    ) == [
+        "gpu-01  apply  Pull x",
+        "gpu-01  apply  Pull x: 2 of 9 layers",
+        "gpu-01  apply  Pull x: 4 of 9 layers",
     ]
 
 

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import IMAGE_ID, converged, facts, file, fleet, lock, plan, server, spark, unit
 
+from provisioner.fleet.models import Archive, Image, Weights
 from provisioner.fleet.models import Docker as DockerSettings
-from provisioner.fleet.models import Image
 from provisioner.plan.diff import changes, server_fingerprint
-from provisioner.plan.facts import Docker, Facts
+from provisioner.plan.facts import Docker, Facts, ImageFacts
 from provisioner.plan.model import HostPlan
 
 KEY = {"env:API_KEY": "s3cret-key"}
@@ -297,3 +298,47 @@ def test_a_validation_is_valid_for_what_could_change_an_answer() -> None:
         plan(seen=facts(gpus=("NVIDIA H100 80GB HBM3",))),
     ]
     assert len({first, *map(fingerprint, others)}) == 1 + len(others)
+
+
+def test_an_image_from_an_archive() -> None:
+    archive = Archive(path=Path("/srv/vllm.tar"), image="vllm/vllm-openai:v0.12.0")
+    found = told(plan(fleet(server(image={"default": Image(archive=archive)}))), facts())
+    assert found[2] == ("vllm_image", "vllm/vllm-openai:v0.12.0", "not there; will be loaded from /srv/vllm.tar")
+
+
+def test_weights_of_somebody_else_are_no_change() -> None:
+    the_plan = plan(fleet(weights=Weights(download=False)))
+    assert "model_weights" not in changes(the_plan, facts(), {}).roles
+
+
+class TestOldImages:
+    """What a run has brought goes when the images change, as the role's own code says; nothing else does."""
+
+    RECORD = json.dumps({"images": {"old:1": {"id": "1"}, "last:1": {"id": "2"}}, "sets": [["last:1"], ["old:1"]]})
+
+    def told(self, *images: ImageFacts, keep: int = 1, record: str = RECORD) -> list[tuple[str, str, str]]:
+        the_plan = plan(fleet(docker=DockerSettings(keep_images=keep)))
+        seen = converged(the_plan)
+        files = (*seen.files, file("/var/lib/vllm/images.json", record))
+        return told(the_plan, seen.model_copy(update={"files": files, "images": (*seen.images, *images)}))
+
+    def test_older_than_what_is_kept(self) -> None:
+        assert self.told(ImageFacts(id="1", tags=("old:1",)), ImageFacts(id="2", tags=("last:1",))) == [
+            ("vllm_image", "old:1", "will be removed: an earlier run brought it, and docker.keep_images is 1")
+        ]
+
+    def test_kept(self) -> None:
+        assert self.told(ImageFacts(id="1", tags=("old:1",)), keep=2) == []
+
+    def test_gone_or_another_image_by_now(self) -> None:
+        assert self.told() == []
+        assert self.told(ImageFacts(id="3", tags=("old:1",))) == []
+
+    def test_nothing_goes_while_the_images_stay(self) -> None:
+        record = json.loads(self.RECORD)
+        record["sets"].insert(0, ["vllm/vllm-openai:v0.12.0"])
+        images = [ImageFacts(id="1", tags=("old:1",)), ImageFacts(id="2", tags=("last:1",))]
+        assert self.told(*images, keep=0, record=json.dumps(record)) == []
+
+    def test_a_record_that_cannot_be_read(self) -> None:
+        assert self.told(ImageFacts(id="1", tags=("old:1",)), record="{") == []

@@ -51,6 +51,24 @@ def test_nothing_that_is_not_needed() -> None:
     assert not any("TOKEN" in word for word in argv)
 
 
+def test_a_cache_of_somebody_else_is_read_only() -> None:
+    """Code that comes with a model is copied before it runs: not into that cache."""
+    argv = docker_run(
+        container="c",
+        image="i",
+        gpus="all",
+        cache_dir="/mnt/hf",
+        plugin_dir="/p",
+        plugins=[],
+        env={},
+        secret_path=None,
+        argv=["m"],
+        read_only=True,
+    )
+    assert "/mnt/hf:/root/.cache/huggingface:ro" in argv
+    assert "HF_MODULES_CACHE=/tmp/huggingface-modules" in argv
+
+
 @pytest.mark.parametrize(
     ("gpus", "value"),
     [("all", "all"), (1, '"device=0"'), (2, '"device=0,1"'), ((3,), '"device=3"'), ((2, 0), '"device=2,0"')],

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from provisioner.errors import HostError, InputError, UsageError
+from provisioner.fleet.models import Archive, Image
 from provisioner.plan.lock import UNLOCKED, Lock, entries, lock_file, lock_text, merged, read_lock, short
 from provisioner.plan.needs import Needs, check_locked, check_recipes, needs
 
@@ -130,6 +131,11 @@ def test_needs_and_entries_speak_alike() -> None:
     wanted = needs([plan(the_fleet), plan(the_fleet, spark())], recipes(), UNLOCKED)
     assert set(wanted.words()) == set(entries(lock()))
     assert wanted.images == {IMAGE: frozenset({"linux/amd64"})}
+
+
+def test_an_archive_is_what_it_is() -> None:
+    archive = Archive(path=Path("/srv/vllm.tar"), image=IMAGE)
+    assert needs([plan(fleet(server(image={"default": Image(archive=archive)})))], recipes(), UNLOCKED).images == {}
 
 
 def test_what_is_locked_is_needed_no_more() -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import converged, facts, fleet, plan, server
 
-from provisioner.fleet.models import Host
-from provisioner.plan.facts import Docker, Facts, Port
+from provisioner.fleet.models import Archive, Host, Image, Weights
+from provisioner.plan.facts import Cached, Docker, Facts, Port
 from provisioner.plan.preflight import fitness, obstacles
 
 HOST = Host(name="gpu-01")
@@ -97,3 +98,51 @@ def test_the_disk_that_docker_uses_counts() -> None:
 
 def test_no_disk_is_needed_for_an_image_that_is_there() -> None:
     assert obstacles(plan(), converged(plan(), full(1))) == ()
+
+
+ARCHIVE = Archive(path=Path("/mnt/images/vllm.tar.zst"), image="vllm/vllm-openai:v0.12.0", at="host")
+
+
+@pytest.mark.parametrize("kind", ["", "directory", "other"])
+def test_an_archive_that_is_not_on_the_host(kind: str) -> None:
+    the_plan = plan(fleet(server(image={"default": Image(archive=ARCHIVE)})))
+    assert obstacles(the_plan, facts(paths={"/mnt/images/vllm.tar.zst": kind})) == (
+        "/mnt/images/vllm.tar.zst is not there, from which vllm/vllm-openai:v0.12.0 is to be loaded; put it there or "
+        "mount it",
+    )
+
+
+def test_an_archive_that_is_there_or_not_needed_any_more() -> None:
+    the_plan = plan(fleet(server(image={"default": Image(archive=ARCHIVE)})))
+    assert obstacles(the_plan, facts(paths={"/mnt/images/vllm.tar.zst": "file"})) == ()
+    assert obstacles(the_plan, facts()) == ()  # could not be looked at, of which a note tells
+    assert obstacles(the_plan, converged(the_plan).model_copy(update={"paths": {"/mnt/images/vllm.tar.zst": ""}})) == ()
+
+
+FP8 = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
+
+
+@pytest.mark.parametrize(
+    ("cached", "what"),
+    [
+        ((), "it is not there"),
+        ((Cached(repo=FP8),), "it has no main"),
+        ((Cached(repo=FP8, refs={"main": "c1"}, snapshots={"c2": ""}),), "it has no main"),
+        (
+            (Cached(repo=FP8, refs={"main": "c1"}, snapshots={"c1": "config.json is missing"}),),
+            "config.json is missing",
+        ),
+    ],
+)
+def test_a_model_that_somebody_else_has_not_brought(cached: tuple[Cached, ...], what: str) -> None:
+    the_plan = plan(fleet(weights=Weights(cache_dir="/mnt/hf", download=False)))
+    assert obstacles(the_plan, facts(cached=cached)) == (
+        f"{FP8} is not whole in /mnt/hf ({what}), and weights.download is false; mount it, or fill it: "
+        f"HF_HOME=/mnt/hf hf download {FP8}",
+    )
+
+
+def test_a_model_that_somebody_else_has_brought() -> None:
+    the_plan = plan(fleet(weights=Weights(download=False)))
+    assert obstacles(the_plan, facts(cached=(Cached(repo=FP8, refs={"main": "c1"}, snapshots={"c1": ""}),))) == ()
+    assert obstacles(plan(), facts()) == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,21 +13,30 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from builders import facts, fleet, plan, server, spark
 
 from provisioner import assets
-from provisioner.fleet.models import Build, Docker, Hub, Image
+from provisioner.fleet.models import Archive, Build, Docker, Hub, Image, RegistryLogin, Weights
 from provisioner.plan.model import HostPlan
 from provisioner.plan.variables import Expression, role_variables, secret, secret_name, server_element
 
 BUILD = Build(git="https://git.lan/vllm", ref="v0.13.0", dockerfile="docker/Dockerfile", target="vllm-openai")
+ARCHIVE = Archive(path=Path("/srv/vllm.tar.zst"), image="vllm/vllm-openai:v0.12.0", at="host")
+LOGINS = {
+    "m:5000": RegistryLogin(username="$oauthtoken", password="file:/run/password"),
+    "ghcr.io": RegistryLogin(username="ops", password="env:GHCR"),
+}
 EVERYTHING = fleet(
     server("a", gpus=(0,), api_key="env:API_KEY", env={"X": "1"}, features=("reasoning",)),
     server("b", gpus=(1,), port=8001, image={"default": Image(build=BUILD)}),
-    docker=Docker(source="docker.com", registry_mirrors=("http://m",), insecure_registries=("m:5000",)),
+    server("c", gpus=(2,), port=8002, image={"default": Image(archive=ARCHIVE)}),
+    docker=Docker(
+        source="docker.com", registry_mirrors=("http://m",), insecure_registries=("m:5000",), registries=LOGINS
+    ),
     hub=Hub(endpoint="http://hub.lan", token="file:/run/token"),
+    weights=Weights(download=False),
 )
 PLANS = {
     "three lines": plan(),
     "spark": plan(fleet(hosts=("spark-01",)), spark()),
-    "everything": plan(EVERYTHING, facts(gpus=("NVIDIA H200", "NVIDIA H200"))),
+    "everything": plan(EVERYTHING, facts(gpus=("NVIDIA H200",) * 3)),
 }
 
 
@@ -77,8 +87,29 @@ def test_secrets_are_expressions_and_nothing_else_is() -> None:
     assert found["vllm_server_secrets"] == {
         "a": {"VLLM_API_KEY": secret("env:API_KEY"), "OPENAI_API_KEY": secret("env:API_KEY")}
     }
-    rest = {name: value for name, value in found.items() if name not in ("model_weights_token", "vllm_server_secrets")}
+    assert found["vllm_image_registries"] == [
+        {"registry": "m:5000", "username": "$oauthtoken", "password": secret("file:/run/password")},
+        {"registry": "ghcr.io", "username": "ops", "password": secret("env:GHCR")},
+    ]
+    hidden = ("model_weights_token", "vllm_server_secrets", "vllm_image_registries")
+    rest = {name: value for name, value in found.items() if name not in hidden}
     assert not any(isinstance(value, Expression) for value in leaves(rest))
+
+
+@pytest.mark.parametrize(
+    ("image", "registries"),
+    [
+        (Image(pull="m:5000/vllm:v0.12.0"), ["m:5000"]),
+        (Image(pull="vllm/vllm-openai:v0.12.0"), ["docker.io"]),
+        (Image(pull="docker.io/vllm/vllm-openai:v0.12.0"), ["docker.io"]),
+        (Image(archive=ARCHIVE), []),
+        (Image(build=BUILD), ["m:5000", "ghcr.io", "docker.io"]),  # what its Dockerfile begins from is not known
+    ],
+)
+def test_a_host_gets_the_logins_of_its_own_images(image: Image, registries: list[str]) -> None:
+    known = Docker(registries={**LOGINS, "docker.io": LOGINS["ghcr.io"]})
+    the_plan = plan(fleet(server(image={"default": image}), docker=known))
+    assert [login.registry for login in the_plan.registries] == registries
 
 
 def test_a_reference_that_no_expression_can_spell_goes_by_a_hash() -> None:

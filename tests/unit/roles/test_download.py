@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from load import module
 
+from provisioner.hosts import probe_script
+
 download = module("model_weights", "library/model_weights_download.py")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SHARD, BAD_INDEX = "model-2.safetensors is missing", "model.safetensors.index.json cannot be read"
 
 
 @pytest.fixture
@@ -24,22 +29,45 @@ def params(tmp_path: Path) -> dict[str, Any]:
         "file": "",
         "sha256": "",
         "endpoint": "",
-        "token_file": "",
+        "token": "",
+        "download": True,
         "attempts": 4,
     }
 
 
 def test_argv_of_a_model(params: dict[str, Any]) -> None:
-    params.update(endpoint="http://hub", token_file="/run/t/hf-token")
+    params.update(endpoint="http://hub")
     argv = download.docker_argv(params, "provision-download-x", "")
     assert argv[:4] == ["docker", "run", "--rm", "--name"]
     assert "--gpus" not in " ".join(argv)
     assert argv[argv.index("--entrypoint") + 1] == "hf"
     assert "HF_ENDPOINT=http://hub" in argv
-    assert "/run/t/hf-token:/run/hf-token:ro" in argv
-    assert "HF_TOKEN_PATH=/run/hf-token" in argv
-    assert not any(word.startswith("HF_TOKEN=") for word in argv)
+    assert not any("HF_TOKEN" in word for word in argv)
     assert argv[-5:] == ["img:1", "download", "org/model", "--revision", "main"]
+
+
+def test_a_token_comes_on_standard_input_into_the_containers_own_memory(params: dict[str, Any]) -> None:
+    argv = download.docker_argv({**params, "token": "hf_s3cret"}, "n", "")
+    assert "--interactive" in argv
+    assert argv[argv.index("--entrypoint") + 1] == "/bin/sh"
+    assert argv[argv.index("--tmpfs") + 1] == "/run/provision-hub:size=64k,mode=0700"
+    assert "HF_TOKEN_PATH=/run/provision-hub/token" in argv
+    assert argv[argv.index("img:1") + 1 :] == [
+        *("-c", 'cat > "$HF_TOKEN_PATH" && exec hf "$@"', "hf"),
+        *("download", "org/model", "--revision", "main"),
+    ]
+    assert not any("s3cret" in word for word in argv)
+
+
+def test_the_shell_hands_the_token_and_the_arguments_on(tmp_path: Path) -> None:
+    """What the container's shell is told, done by this machine's."""
+    hf = tmp_path / "hf"
+    hf.write_text('#!/bin/sh\ncat "$HF_TOKEN_PATH"\nprintf "[%s]" "$@"\n')
+    hf.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HF_TOKEN_PATH": str(tmp_path / "token")}
+    argv = ["/bin/sh", "-c", download.FROM_STDIN, "hf", "download", "a b"]
+    done = subprocess.run(argv, input="hf_x", env=env, text=True, capture_output=True, check=True)
+    assert done.stdout == "hf_x[download][a b]"
 
 
 def test_argv_of_a_plugin(params: dict[str, Any]) -> None:
@@ -68,11 +96,12 @@ def test_argv_of_a_plugin(params: dict[str, Any]) -> None:
         ),
         ("OSError: [Errno 28] No space left on device", "", "is full"),
         ('exec: "hf": executable file not found in $PATH', "", "has no `hf` command"),
+        ("hf: 1: exec: hf: not found", "/t", "has no `hf` command"),
         ("docker: Error response from daemon: No such image: img:1.", "", "img:1 is not on the host"),
     ],
 )
 def test_final_failures(params: dict[str, Any], output: str, token: str, message: str) -> None:
-    assert message in download.explain(output, {**params, "token_file": token})
+    assert message in download.explain(output, {**params, "token": token})
 
 
 @pytest.mark.parametrize(
@@ -160,10 +189,82 @@ def test_another_file_than_the_locked_one_is_refused(params: dict[str, Any], tmp
 def test_orphans_go_and_blobs_stay(params: dict[str, Any]) -> None:
     blobs = Path(download.repo_dir(params["cache_dir"], "org/model")) / "blobs"
     blobs.mkdir(parents=True)
-    (blobs / "a.incomplete").write_text("x")
-    (blobs / "b").write_text("x")
+    orphan, goes_on = f"{'a' * 64}.0123abcd.incomplete", f"{'a' * 64}.incomplete"
+    for name in (orphan, goes_on, "b"):
+        (blobs / name).write_text("x")
     download.remove_orphans(params["cache_dir"], "org/model")
-    assert [path.name for path in blobs.iterdir()] == ["b"]
+    assert sorted(path.name for path in blobs.iterdir()) == [goes_on, "b"]
+
+
+def cached(params: dict[str, Any], **files: bytes) -> Path:
+    """A snapshot in the cache, as the hub's client lays it out; `files`: with _ for the dot in their names."""
+    place = Path(download.repo_dir(params["cache_dir"], "org/model"))
+    snapshot = place / "snapshots" / COMMIT
+    for folder in (snapshot, place / "blobs", place / "refs"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (place / "refs" / "main").write_text(COMMIT)
+    for name, content in files.items():
+        large = name.endswith("_safetensors")
+        named, git = hashlib.sha256(content), hashlib.sha1(b"blob %d\0" % len(content) + content)  # noqa: S324 - git's
+        digest = named if large else git
+        blob = place / "blobs" / digest.hexdigest()
+        blob.write_bytes(content)
+        (snapshot / name.replace("_", ".")).symlink_to(blob)
+    return snapshot
+
+
+def test_files_are_what_they_are_named_by(params: dict[str, Any]) -> None:
+    snapshot = cached(params, config_json=b"{}", model_safetensors=b"w" * 5000)
+    assert download.wrong_blobs(snapshot) == ([], 2)
+    weights, config = (snapshot / "model.safetensors").resolve(), (snapshot / "config.json").resolve()
+    weights.write_bytes(b"w" * 4999 + b"x")
+    config.unlink()
+    assert download.wrong_blobs(snapshot) == (sorted([weights, config]), 0)
+
+
+def test_files_that_are_not_named_by_a_hash_are_not_judged(params: dict[str, Any]) -> None:
+    snapshot = cached(params, config_json=b"{}")
+    other = snapshot.parents[1] / "blobs" / "W_an-etag-of-a-mirror"
+    other.write_bytes(b"x")
+    (snapshot / "model.safetensors").symlink_to(other)
+    assert download.wrong_blobs(snapshot) == ([], 1)
+
+
+INDEX = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}).encode()
+CACHES = {
+    "whole": ({"config_json": b"{}", "model_safetensors": b"w"}, ""),
+    "no weights": ({"config_json": b"{}"}, "it has no weights"),
+    "no configuration": ({"model_safetensors": b"w"}, "config.json is missing"),
+    "shards": ({"config_json": b"{}", "model-1_safetensors": b"w", "model_safetensors_index_json": INDEX}, SHARD),
+    "index broken": ({"config_json": b"{}", "model_safetensors_index_json": b"["}, BAD_INDEX),
+}
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_what_a_snapshot_lacks_is_the_same_for_the_probe(params: dict[str, Any], name: str) -> None:
+    files, missing = CACHES[name]
+    snapshot = cached(params, **files)
+    assert download.missing_of(snapshot) == missing
+    assert probe_script._missing(str(snapshot)) == missing
+
+
+def test_links_to_nothing_are_missing_files(params: dict[str, Any]) -> None:
+    snapshot = cached(params, config_json=b"{}", model_safetensors=b"w")
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).resolve().unlink()
+    assert download.missing_of(snapshot) == "config.json is missing and 1 more files"
+    assert probe_script._missing(str(snapshot)) == "config.json is missing and 1 more files"
+
+
+def test_what_is_there_in_a_cache_of_somebody_else(params: dict[str, Any]) -> None:
+    assert download.present(params) == ("", "it is not there")
+    cached(params, config_json=b"{}", model_safetensors=b"w")
+    assert download.present(params) == (COMMIT, "")
+    assert download.present({**params, "revision": COMMIT}) == (COMMIT, "")
+    assert download.present({**params, "revision": "v2"}) == ("", "it has no v2")
+    assert download.present({**params, "revision": "0" * 40}) == ("0" * 40, f"it has no {'0' * 40}")
+    assert download.present({**params, "file": "p.py"}) == (COMMIT, "p.py is missing")
+    assert download.present({**params, "file": "config.json"}) == (COMMIT, "")
 
 
 def test_lock_is_held_by_one(tmp_path: Path) -> None:

@@ -29,19 +29,20 @@ def test_the_environment_is_our_own_unless_given(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_this_program_starts_inherits_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("A_TOKEN", "A_KEY", "OTHER"):
+    for name in ("A_TOKEN", "A_KEY", "A_PASSWORD", "OTHER"):
         monkeypatch.setenv(name, f"value of {name}")
     the_fleet = fleet(
         server(api_key="env:A_KEY", env={"X": "env:OTHER"}),
         server("b", api_key="env:UNSET"),
         hub={"token": "env:A_TOKEN"},
+        docker={"registries": {"r.lan": {"username": "ops", "password": "env:A_PASSWORD"}}},
     )
     environment = take_from_environment(the_fleet)
     references = ["env:A_TOKEN", "env:A_KEY", "command:echo $OTHER", "command:echo $A_KEY"]
     assert list(resolve_secrets(references, environment).values()) == [
         *("value of A_TOKEN", "value of A_KEY", "value of OTHER", "value of A_KEY")
     ]
-    assert {"A_TOKEN", "A_KEY", "OTHER"} & set(os.environ) == {"OTHER"}
+    assert {"A_TOKEN", "A_KEY", "A_PASSWORD", "OTHER"} & set(os.environ) == {"OTHER"}
 
 
 def test_a_file_below_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

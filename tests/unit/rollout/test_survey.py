@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from builders import converged, facts, fleet, plan, recipes, server, spark
 from worlds import World, answer, proven
 
 from provisioner.errors import Exit, HostError, UnreachableError, UsageError
-from provisioner.fleet.models import Build, Fleet, Image
+from provisioner.fleet.models import Archive, Build, Fleet, Image, Weights
 from provisioner.history.events import Event
 from provisioner.hosts.fake import ConnectionDies, FakeTransport
 from provisioner.plan.facts import Facts, Port
@@ -134,16 +135,40 @@ def test_the_probe_is_asked_for_all_that_a_plan_could_manage() -> None:
     request = probe_request(the_fleet, the_fleet.hosts[0], ["parser.py"])
     assert request.files == (
         "/etc/docker/daemon.json",
+        "/var/lib/vllm/images.json",
         "/etc/systemd/system/vllm-nemotron.service",
         "/var/lib/vllm/proofs/nemotron.json",
         "/etc/vllm/nemotron.env",
         "/var/lib/vllm/plugins/parser.py",
     )
-    assert request.public_files == request.files[:3]
+    assert request.public_files == request.files[:4]
     assert request.units == ("vllm-nemotron.service",)
     assert request.ports == (9000,)
     assert request.health == ((9000, "127.0.0.1"),)
     assert request.disk_paths == ("/var/lib/docker", "/var/lib/vllm/huggingface")
+    assert (request.paths, request.cached) == ((), ())
+
+
+def test_the_probe_is_asked_for_what_somebody_else_brings(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, here = (
+        Image(archive=Archive(path=Path(path), image="a:1", at=at))  # type: ignore[arg-type]
+        for path, at in (("/mnt/a.tar", "host"), ("/home/b.tar", "control"))
+    )
+    the_fleet = fleet(server(image={"h200": there, "default": here}), weights=Weights(download=False))
+    world = World({"gpu-01": facts()})
+    (host,) = world.survey(monkeypatch, the_fleet).hosts
+    request = world.requests["gpu-01"]
+    assert request.paths == ("/mnt/a.tar",)
+    assert request.cached == (
+        "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
+        "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8",
+        "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4",
+    )
+    assert host.problems == (
+        "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8 is not whole in /var/lib/vllm/huggingface (it is not there), and "
+        "weights.download is false; mount it, or fill it: HF_HOME=/var/lib/vllm/huggingface hf download "
+        "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8",
+    )
 
 
 def test_every_file_of_a_plan_is_probed_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,179 @@
+"""The role vllm_image by Ansible itself, against stand-ins for Docker and systemd; real ones are in tests/lab.
+
+What it does, says, keeps and removes, without Docker and without a network.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ansible_mitogen
+import pytest
+from fake_engine import Engine, archive_of
+
+from provisioner import assets
+from provisioner.apply.inventory import dump
+
+PRIVATE = "registry.example.com:5000/vllm:v1"
+LOGIN = {"registry": "registry.example.com:5000", "username": "ops", "password": "pass {{ 'word' }} \" \\ '"}
+DEPLOY = "vllm/vllm-openai:deploy"
+
+
+class Ran:
+    """One run of the role."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        self.rc, self.text = done.returncode, done.stdout + done.stderr
+        found = re.search(r"changed=(\d+)", self.text)
+        self.changed = int(found[1]) if found else -1
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Host:
+    """A host of the role: an engine, and folders in place of the host's own."""
+
+    def __init__(self, folder: Path, engine: Engine) -> None:
+        self.folder, self.engine = folder, engine
+        self.record, self.logs, self.kept = folder / "vllm" / "images.json", folder / "log", folder / "kept"
+
+    def run(self, *images: str | dict[str, Any], check: bool = False, **variables: Any) -> Ran:
+        wanted = [one if isinstance(one, dict) else {"reference": one} for one in images]
+        wanted = [{"platform": "linux/amd64", **one} for one in wanted]
+        wanted[0]["deploy_tag"] = DEPLOY
+        places = {
+            "vllm_image_record_file": str(self.record),
+            "vllm_image_log_dir": str(self.logs),
+            "vllm_image_archive_dir": str(self.folder / "archives"),
+            "vllm_image_control_log_dir": str(self.kept),
+            "vllm_image_min_free_gib": 0,
+            "vllm_image_wait_s": 1,
+        }
+        given = self.folder / "variables.yml"
+        given.write_text(dump({"vllm_image_list": wanted, **places, **variables}))
+        playbook = self.folder / "playbook.yml"
+        role = {"name": "Images", "ansible.builtin.import_role": {"name": "vllm_image"}}
+        playbook.write_text(dump([{"name": "A host", "hosts": "all", "gather_facts": False, "tasks": [role]}]))
+        # Names of role variables that are no options are overridden as extra variables.
+        argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "gpu-01,", "-c", "local", str(playbook)]
+        argv += [
+            "-e",
+            f"@{given}",
+            "-e",
+            f"ansible_python_interpreter={sys.executable}",
+            *(["--check"] if check else []),
+        ]
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        environment = {
+            "PATH": f"{self.engine.programs}:{os.environ['PATH']}",
+            "DOCKER_HOST": f"unix://{self.engine.socket}",
+            "FAKE_ENGINE": str(self.engine.place),
+            "FAKE_UNITS": str(self.engine.units),
+            "ANSIBLE_ROLES_PATH": str(assets.ansible_dir() / "roles"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_STRATEGY": "mitogen_linear",
+            "ANSIBLE_STRATEGY_PLUGINS": str(Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"),
+            "ANSIBLE_LOCAL_TEMP": str(self.folder / "tmp"),
+            "ANSIBLE_REMOTE_TEMP": str(self.folder / "tmp"),
+        }
+        done = subprocess.run(
+            argv, env={**kept, **environment}, cwd=self.folder, capture_output=True, text=True, timeout=120, check=False
+        )
+        return Ran(done)
+
+    @property
+    def sets(self) -> list[list[str]]:
+        sets: list[list[str]] = json.loads(self.record.read_text())["sets"]
+        return sets
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    with Engine(tmp_path) as engine:
+        yield Host(tmp_path, engine)
+
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the role gives its files to root")
+
+
+def test_check_mode_says_what_would_be_pulled(host: Host) -> None:
+    host.engine.offer("vllm/vllm-openai:v1")
+    done = host.run("vllm/vllm-openai:v1", check=True)
+    assert done.rc == 0, str(done)
+    assert "Would pull vllm/vllm-openai:v1 for linux/amd64" in done.text
+    assert done.changed > 0
+    assert host.engine.state["commands"] == []
+
+
+def test_pull_with_a_login_over_a_bad_network(host: Host) -> None:
+    """Tried again; the login leaves no trace; a second run changes nothing."""
+    host.engine.offer(PRIVATE, login=f"ops:{LOGIN['password']}", broken=1)
+    done = host.run(PRIVATE, vllm_image_registries=[LOGIN])
+    assert done.rc == 0, str(done)
+    assert host.engine.tags == sorted([DEPLOY, PRIVATE])
+    assert len(host.engine.state["commands"]) == 2
+    assert host.sets == [[PRIVATE]]
+    (log,) = host.logs.glob("*.log")
+    assert "Pull complete" in log.read_text()
+    assert (host.kept / "gpu-01" / log.name).read_text() == log.read_text()
+    # the stand-in's registry, and what this test gave to Ansible
+    assert _holding("word' }}", host.folder) == ["engine.json", "variables.yml"]
+    assert list((host.engine.units / "run").iterdir()) == []
+    again = host.run(PRIVATE, vllm_image_registries=[LOGIN])
+    assert (again.rc, again.changed) == (0, 0), str(again)
+
+
+def test_a_wrong_password_is_final(host: Host) -> None:
+    host.engine.offer(PRIVATE, login="ops:other")
+    done = host.run(PRIVATE, vllm_image_registries=[LOGIN])
+    assert done.rc == 2, str(done)
+    assert 'The registry refuses the login of user "ops"' in done.text, str(done)
+    assert len(host.engine.state["commands"]) == 1
+    assert not host.record.exists()
+    assert "word' }}" not in done.text
+
+
+def test_old_images_go_when_others_come(host: Host) -> None:
+    """Not those of somebody else, the last set, or what a container uses."""
+    for name in ("theirs:1", "used:1", "a:1", "a:2"):
+        host.engine.have(name)
+    host.engine.use("used:1")
+    ours = {name: {"id": f"sha256:{name}"} for name in ("used:1", "a:1", "a:2")}
+    host.record.parent.mkdir()
+    host.record.write_text(json.dumps({"images": ours, "sets": [["a:2"], ["a:1"], ["used:1"]]}))
+    host.engine.offer("a:3")
+    done = host.run("a:3")
+    assert done.rc == 0, str(done)
+    assert host.engine.tags == sorted(["a:2", "a:3", "theirs:1", "used:1", DEPLOY])
+    assert host.sets == [["a:3"], ["a:2"]]
+    assert set(json.loads(host.record.read_text())["images"]) == {"a:2", "a:3", "used:1"}
+    assert "used:1 stays" in done.text
+
+
+def test_archives(host: Host) -> None:
+    """Of this machine, and one on the host that is for another platform."""
+    (host.folder / "vllm.tar.gz").write_bytes(gzip.compress(archive_of("vllm:v1", "amd64")))
+    (host.folder / "arm.tar").write_bytes(archive_of("vllm:v2", "arm64"))
+    done = host.run(
+        {"reference": "vllm:v1", "archive": {"path": str(host.folder / "vllm.tar.gz")}},
+        {"reference": "vllm:v2", "archive": {"path": str(host.folder / "arm.tar"), "at": "host"}},
+    )
+    assert done.rc == 2, str(done)
+    assert "arm.tar holds vllm:v2 for linux/arm64; this host is linux/amd64" in done.text, str(done)
+    assert host.engine.tags == ["vllm:v1"]
+    assert list((host.folder / "archives").iterdir()) == []
+    assert (host.folder / "arm.tar").exists()
+
+
+def _holding(words: str, folder: Path) -> list[str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(path.name for path in files if words in path.read_text(errors="replace"))

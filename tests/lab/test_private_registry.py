@@ -1,0 +1,159 @@
+"""Images behind a login: pulled with a password by reference, which is nowhere afterwards, and refused without it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from support import DEPLOY_TAG, FP8, SIM_IMAGE, Done, Lab, chat, container, shell, show
+
+from provisioner.lab.paths import cache_dir, state_dir
+from provisioner.lab.registry import PRIVATE_PORT, PULL_PORT, USER, password_file
+
+PLACES = "/etc /var /run /root /home /tmp /dev/shm /opt /usr/local /srv"
+VARIABLE = "LAB_REGISTRY_PASSWORD"
+
+
+@dataclass
+class Pulled:
+    """A run that had to log in, and what a watcher saw of processes meanwhile."""
+
+    registry: str
+    image: str
+    password: str = field(repr=False)
+    fleet: Path
+    refused: Done
+    kept: bool
+    """whether the server that ran before the refused run ran on"""
+    done: Done
+    seen: set[str] = field(default_factory=set)
+    looks: int = 0
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {VARIABLE: self.password}
+
+
+@pytest.fixture(scope="module")
+def pulled(lab: Lab, served: str) -> Iterator[Pulled]:
+    registry = f"{lab.gateway}:{PRIVATE_PORT}"
+    image = f"{registry}/{SIM_IMAGE}"
+    fleet = _fleet(lab, served, "private", registry, image, f"env:{VARIABLE}")
+    wrong = lab.folder / "wrong_password"
+    wrong.write_text("not-the-password\n")
+    before = container(served)
+    refused = lab.run(_fleet(lab, served, "refused", registry, image, f"file:{wrong}"), "--yes", "--smoke")
+    kept = container(served) == before
+    password = password_file(state_dir()).read_text().strip()
+    told = Pulled(registry, image, password, fleet, refused, kept, refused)
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(told, stop))
+    watcher.start()
+    try:
+        told.done = lab.run(fleet, "--yes", env=told.env)
+    finally:
+        stop.set()
+        watcher.join()
+    yield told
+    mended = lab.run(lab.folder / "sim.yaml", "--yes")
+    assert mended.rc == 0, str(mended)
+
+
+def _fleet(lab: Lab, host: str, name: str, registry: str, image: str, password: str) -> Path:
+    docker = {
+        "source": "distribution",
+        "registry_mirrors": [f"http://{lab.gateway}:5000"],
+        "insecure_registries": [f"{lab.gateway}:{PULL_PORT}", registry],
+        "registries": {registry: {"username": USER, "password": password}},
+        "min_free_gib": 2,
+    }
+    return lab.write_fleet(name, [host], image={"default": image}, top_docker=docker)
+
+
+def test_a_wrong_password_is_told_with_what_to_do(pulled: Pulled) -> None:
+    assert pulled.refused.rc == 1, str(pulled.refused)
+    for words in (
+        f"{pulled.image} (linux/amd64) cannot be pulled",
+        f'The registry refuses the login of user "{USER}"',
+        f'docker.registries."{pulled.registry}"',
+    ):
+        assert words in pulled.refused.text, str(pulled.refused)
+    assert "not-the-password" not in pulled.refused.text
+    assert pulled.kept
+
+
+def test_the_right_one_pulls_and_serves(pulled: Pulled, served: str) -> None:
+    assert pulled.done.rc == 0, str(pulled.done)
+    assert chat(served, FP8)[0] == 200
+    assert pulled.image in shell(served, "docker inspect vllm-sim --format '{{.Config.Image}}'")
+    tagged = shell(served, f"docker image inspect -f '{{{{.Id}}}}' {DEPLOY_TAG} {pulled.image}").split()
+    assert len(set(tagged)) == 1, tagged
+
+
+def test_a_second_run_changes_nothing(lab: Lab, pulled: Pulled, served: str) -> None:
+    before = container(served)
+    again = lab.run(pulled.fleet, "--yes", env=pulled.env)
+    assert again.rc == 0, str(again)
+    assert "nothing changed" in again.stdout, str(again)
+    assert container(served) == before
+
+
+def test_what_came_is_recorded_and_what_was_before_is_kept(pulled: Pulled, served: str) -> None:
+    record = json.loads(shell(served, "cat /var/lib/vllm/images.json"))
+    assert record["sets"] == [[pulled.image], [SIM_IMAGE]]
+    assert {pulled.image, SIM_IMAGE} <= set(record["images"])
+    shell(served, f"docker image inspect {SIM_IMAGE}")
+
+
+def test_the_log_of_the_pull_is_with_the_run(lab: Lab, pulled: Pulled, served: str) -> None:
+    (log,) = (lab.latest_run("private") / "logs" / served).glob("*.log")
+    assert "Pulling from vllm/vllm-openai" in log.read_text()
+    assert log.read_text() == shell(served, f"cat /var/log/vllm/{log.name}")
+
+
+def test_the_password_was_seen_nowhere(lab: Lab, pulled: Pulled, served: str) -> None:
+    show(f"looked {pulled.looks} times at all processes of this machine and the host")
+    assert pulled.looks > 5
+    assert not pulled.seen
+    assert pulled.password not in pulled.done.text
+    found = shell(
+        served, f"grep -rlF -D skip --exclude-dir=merged -e '{pulled.password}' {PLACES} 2>/dev/null; true", 180
+    )
+    assert found.split() == []
+    # as Docker's client writes it
+    assert shell(served, "grep -rlF 5010 /root/.docker /run --include=config.json 2>/dev/null; true").split() == []
+    assert shell(served, "ls -d /run/vllm-image-* 2>/dev/null; true").split() == []
+    journal = shell(served, "journalctl --no-pager --all --output=export", timeout=120)
+    assert pulled.password not in journal
+    assert _files_with(pulled.password, lab.state) == []
+    assert _files_with(pulled.password, state_dir() / "log") == []
+    assert _files_with(pulled.password, password_file(state_dir())), "grep finds what is there"
+
+
+def _files_with(password: str, place: Path) -> list[str]:
+    words = ["grep", "-rlF", "-D", "skip", "-e", password, str(place)]
+    found = subprocess.run(words, capture_output=True, text=True, check=False).stdout.splitlines()
+    return [path for path in found if not path.startswith(f"{cache_dir()}/")]
+
+
+def _watch(told: Pulled, stop: threading.Event) -> None:
+    """Command lines and environments of every process: lab hosts' are this machine's too."""
+    password = told.password.encode()
+    while not stop.is_set():
+        told.looks += 1
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                words, environment = (place / "cmdline").read_bytes(), (place / "environ").read_bytes()
+            except OSError:  # it ended meanwhile
+                continue
+            line = words.replace(b"\0", b" ").decode(errors="replace").strip()
+            # Who starts provision with env: has it in its environment, and so has provision.
+            if password in words or (password in environment and "bin/provision" not in line):
+                told.seen.add(line)
+        time.sleep(0.02)
