@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 # Without a handler the library's background threads would print their tracebacks to stderr.
 _QUIET = logging.NullHandler()
 
-KEEPALIVE_S = 10
-DEAD_AFTER_S = 30
-"""seconds without any sign of life after which a connection counts as lost"""
-
 
 @dataclass(frozen=True)
 class Connection:
@@ -64,7 +60,7 @@ def dial(endpoint: Endpoint, ssh: Ssh) -> Connection:
     except (paramiko.SSHException, EOFError, OSError) as error:
         _close(closers)
         raise _no_ssh(endpoint, error) from error
-    transport.set_keepalive(KEEPALIVE_S)
+    transport.set_keepalive(endpoint.alive_every_s)
     return Connection(transport, closers)
 
 
@@ -136,7 +132,7 @@ def _tcp(endpoint: Endpoint) -> socket.socket:
         ) from error
     # Keep-alives are sent, but nobody waits for their answers: it is the kernel that notices a dead peer.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_S * 1000)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, endpoint.dead_after_s * 1000)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 

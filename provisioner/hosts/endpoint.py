@@ -44,6 +44,10 @@ class Endpoint:
     proxy_command: str | None = None
     timeout_s: float = 10.0
     """for each step of connecting"""
+    alive_every_s: int = 10
+    """seconds of silence after which a sign of life is sent"""
+    dead_after_s: int = 30
+    """seconds without any sign of life after which the connection counts as lost"""
 
     @property
     def address(self) -> str:
@@ -86,6 +90,8 @@ def parse_endpoint(host: Host, ssh: Ssh, text: str, *, environment: str | None =
     identities = [_path(value) for value in options.get("identityfile", []) if value != "none"]
     if host.identity_file is not None:
         identities = [host.identity_file, *(path for path in identities if path != host.identity_file)]
+    interval = int(one.get("serveraliveinterval", "0"))
+    alive = {"alive_every_s": interval, "dead_after_s": interval * int(one.get("serveralivecountmax", "3"))}
     known = _words(one.get("userknownhostsfile", "")) + _words(one.get("globalknownhostsfile", ""))
     return Endpoint(
         name=host.name,
@@ -102,6 +108,8 @@ def parse_endpoint(host: Host, ssh: Ssh, text: str, *, environment: str | None =
         jumps=_jumps(one.get("proxyjump", "none")),
         proxy_command=None if one.get("proxycommand", "none") == "none" else one["proxycommand"],
         timeout_s=_timeout(ssh, one.get("connecttimeout", "none")),
+        # OpenSSH's own default is never to look.
+        **(alive if interval else {}),
     )
 
 

@@ -82,7 +82,6 @@ def test_ansible_alone_finds_nothing_to_do(lab: Lab, served: str, fleet: Path) -
     (changed,) = re.findall(rf"{served}\s+: ok=\d+\s+changed=(\d+)", done.stdout)
     assert changed == "0", done.stdout
     assert container(served) == before
-    assert lab.run("plan", fleet).rc == 0
 
 
 def test_check_says_what_ansible_would_change(lab: Lab, served: str, fleet: Path) -> None:

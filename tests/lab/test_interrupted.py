@@ -87,7 +87,18 @@ def test_network_gone_while_it_is_validated(lab: Lab, free_host: str) -> None:
     """The cable is out for longer than a connection may be silent: the run ends by itself and says which host."""
     # a long benchmark, to have something to interrupt
     benchmark = {"random_input_len": 8, "random_output_len": 512, "num_prompts": 64, "max_concurrency": 1}
-    fleet = lab.write_fleet(NAME, [free_host], benchmark={**benchmark, "num_warmups": 0}, env={"SLOW": "1"})
+    # where hosts are near, less than the usual half a minute of silence is enough
+    config = lab.folder / "impatient"
+    config.write_text(
+        (lab.fleet.parent / "ssh_config").read_text() + "Host *\n  ServerAliveInterval 2\n  ServerAliveCountMax 2\n"
+    )
+    fleet = lab.write_fleet(
+        NAME,
+        [free_host],
+        benchmark={**benchmark, "num_warmups": 0},
+        env={"SLOW": "1"},
+        top_ssh={"config": str(config), "connect_timeout_s": 3},
+    )
     before = lab.runs(NAME)
     with lab.started(fleet, "--yes") as run:
         run.wait_for_task(NAME, before, '"phase":"benchmark"')

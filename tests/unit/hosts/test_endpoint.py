@@ -49,6 +49,13 @@ def test_defaults_of_openssh() -> None:
     )
 
 
+def test_how_soon_a_silent_connection_is_lost() -> None:
+    silent = "serveraliveinterval {}\nserveralivecountmax {}\n"
+    for interval, count, expected in ((0, 3, (10, 30)), (2, 3, (2, 6)), (60, 1, (60, 60))):
+        made = parsed(silent.format(interval, count))
+        assert (made.alive_every_s, made.dead_after_s) == expected
+
+
 def test_identity_file_of_the_fleet_is_tried_first() -> None:
     host = Host(name="gpu-01", identity_file=Path("/keys/lab"))
     assert parsed(host=host).identity_files[0] == Path("/keys/lab")
