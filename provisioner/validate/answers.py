@@ -18,7 +18,7 @@ from provisioner.validate.asking import Asking, Exchange
 
 QUESTION = "Say hello, and tell in one sentence what a GPU is for."
 CHAT_TOKENS = 64
-THINKING_TOKENS = 512
+THINKING_TOKENS = 1024
 """for a server that splits its thinking off: enough to come to an end with it"""
 CUT_TOKENS = 8
 FUNCTION, PARAMETER, CITY = "get_weather", "city", "Paris"

@@ -106,7 +106,7 @@ def test_thinking_is_asked_for_where_it_is_split_off() -> None:
 
 def test_a_server_that_takes_long_requests_is_given_room_to_think() -> None:
     roomy = http(200, {"data": [{"id": "tiny", "max_model_len": 262144}]})
-    assert ask(instead(served_name=roomy)).checks[2].detail == "20 + 8 = 28 tokens, 512 allowed"
+    assert ask(instead(served_name=roomy)).checks[2].detail == "20 + 8 = 28 tokens, 1024 allowed"
 
 
 def test_content_comes_before_reasoning() -> None:
