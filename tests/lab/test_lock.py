@@ -94,7 +94,7 @@ def upstream(lab: Lab) -> Iterator[Upstream]:
 @pytest.fixture(scope="module")
 def fleet(lab: Lab, served: str) -> Iterator[Path]:
     """A second server on the host that serves already; it is taken away again."""
-    path = _fleet(lab, "lock", served, port=PORT, image={})
+    path = _fleet(lab, "lock", served, port=PORT, image={"default": IMAGE})
     yield path
     shell(
         served,
