@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 HF_HOME = "/root/.cache/huggingface"
 """HF_HOME inside the containers"""
-_MODULES = "/tmp/huggingface-modules"  # noqa: S108 - in the container
+MODULES_CACHE = "/tmp/hf-modules"  # noqa: S108  in the container, which has /tmp for itself
+"""where code that comes with a model is unpacked"""
 WORKDIR = "/vllm-workspace"
 """working directory of the vLLM images, where the guide's relative plugin path is looked up"""
 
@@ -25,17 +26,16 @@ def docker_run(
     env: Mapping[str, str],
     secret_path: str | None,
     argv: Sequence[str],
-    read_only: bool = False,
 ) -> tuple[str, ...]:
     """The whole command; `argv` is what follows `vllm serve`.
 
     The container shares the host's network, so that the guide's --host and --port mean what they say: a server
     bound to 127.0.0.1 is reachable from the host alone (ports published by Docker are not always).
-    Models come from the cache directory only: the token that downloaded them is not needed any more. `read_only`: that
-    directory is somebody else's.
+    Models come from the cache directory only, which is read-only here: the token that downloaded them is not needed
+    any more, and code that comes with a model (--trust-remote-code) is unpacked in the container.
     """
     words = ["/usr/bin/docker", "run", "--rm", "--name", container, "--network", "host", "--ipc", ipc]
-    words += ["--gpus", gpus, "--volume", cache_volume(cache_dir, read_only=read_only)]
+    words += ["--gpus", gpus, "--volume", f"{cache_dir}:{HF_HOME}:ro"]
     for plugin in plugins:
         words += ["--volume", f"{plugin_dir}/{plugin}:{WORKDIR}/{plugin}:ro"]
     words += [word for mount in mounts for word in ("--volume", mount)]
@@ -43,7 +43,8 @@ def docker_run(
         words += ["--workdir", WORKDIR]
     for name, value in (labels or {}).items():
         words += ["--label", f"{name}={value}"]
-    for name, value in {**cache_env(read_only=read_only), **env}.items():
+    own = {"HF_HOME": HF_HOME, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": MODULES_CACHE}
+    for name, value in {**own, **env}.items():
         words += ["--env", f"{name}={value}"]
     if secret_path:
         words += ["--env-file", secret_path]
@@ -53,18 +54,6 @@ def docker_run(
 def snapshot(repo: str, commit: str) -> str:
     """Where the containers find a model at one commit: the layout of the hub client's cache."""
     return f"{HF_HOME}/hub/models--{repo.replace('/', '--')}/snapshots/{commit}"
-
-
-def cache_volume(cache_dir: str, *, read_only: bool) -> str:
-    """The mount of the model cache."""
-    return f"{cache_dir}:{HF_HOME}" + (":ro" if read_only else "")
-
-
-def cache_env(*, read_only: bool) -> dict[str, str]:
-    """Where programs in a container find models. Code that comes with a model (--trust-remote-code) is copied into the
-    cache before it runs, unless that is somewhere else."""
-    found = {"HF_HOME": HF_HOME, "HF_HUB_OFFLINE": "1"}
-    return {**found, "HF_MODULES_CACHE": _MODULES} if read_only else found
 
 
 def gpus_value(gpus: str | int | Sequence[int]) -> str:

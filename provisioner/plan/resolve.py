@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from provisioner.errors import HostError
 from provisioner.fleet.base import Platform
 from provisioner.fleet.models import Fleet, Host, Server
-from provisioner.fleet.models import Weights as WeightsSettings
 from provisioner.fleet.recipes import Command, Recipe, resolve
 from provisioner.fleet.slo import Objective, parse_objective
 from provisioner.fleet.taxonomy import HardwareProfile, match_hardware, profile_of
@@ -99,7 +98,7 @@ def _server(
 ) -> _Resolved:
     gpu_count = _gpu_count(server, facts)
     planned, image, weights, plugins, command, notes = _decided(
-        server, recipe, profile, platform, gpu_count, fleet.weights, lock
+        server, recipe, profile, platform, gpu_count, fleet.weights.cache_dir, lock
     )
     version, bench = image.vllm_version, planned.benchmark
     checked = check_server(server, recipe, command, profile, facts, version, planned.argv, bench.argv)
@@ -116,7 +115,7 @@ def _decided(
     profile: HardwareProfile,
     platform: Platform,
     gpu_count: int,
-    cache: WeightsSettings,
+    cache_dir: str,
     lock: Lock,
 ) -> _Decided:
     """All of a server that is the same on every host of a kind, with what an operator should know about it."""
@@ -140,8 +139,7 @@ def _decided(
         image=image.reference,
         gpus=gpus_value(server.gpus),
         ipc=server.ipc,
-        cache_dir=cache.cache_dir,
-        read_only=not cache.download,
+        cache_dir=cache_dir,
         plugin_dir=PLUGIN_DIR,
         plugins=[plugin.file for plugin in plugins],
         # So that another file under the same name is another unit: the server must read it.

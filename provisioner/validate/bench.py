@@ -13,7 +13,7 @@ from provisioner.history.redact import redact
 from provisioner.history.verdict import BenchmarkResult
 from provisioner.hosts.transport import Result, Transport
 from provisioner.plan.bench import RESULT_FILE, RESULTS_DIR
-from provisioner.plan.docker_run import cache_env, cache_volume
+from provisioner.plan.docker_run import HF_HOME, MODULES_CACHE
 from provisioner.plan.model import Server
 from provisioner.validate.interrupt import Interrupted, stop_if
 from provisioner.validate.remote import COMMAND_TIMEOUT_S, as_root
@@ -35,17 +35,14 @@ OUTPUT_LINES = 40
 Progress = Callable[[str], None]
 
 
-def bench_docker_argv(
-    server: Server, cache_dir: str, results_dir: str, *, env_file: str | None = None, read_only: bool = False
-) -> list[str]:
+def bench_docker_argv(server: Server, cache_dir: str, results_dir: str, *, env_file: str | None = None) -> list[str]:
     """The whole `docker run …` of the benchmark. `cache_dir` and `results_dir` are on the host; `env_file` holds
-    OPENAI_API_KEY of a server that asks for a key; `read_only`: the cache is somebody else's."""
+    OPENAI_API_KEY of a server that asks for a key."""
     argv = ["docker", "run", "--rm", "--name", container_name(server), "--network", "host", "--entrypoint", "vllm"]
     # The image is on the host: it serves. Never pull another one for the measurement.
-    argv += ["--pull", "never", "--volume", cache_volume(cache_dir, read_only=read_only)]
-    argv += ["--volume", f"{results_dir}:{RESULTS_DIR}"]
+    argv += ["--pull", "never", "--volume", f"{cache_dir}:{HF_HOME}:ro", "--volume", f"{results_dir}:{RESULTS_DIR}"]
     argv += [word for mount in server.benchmark.mounts for word in ("--volume", mount)]
-    argv += [word for name, value in cache_env(read_only=read_only).items() for word in ("--env", f"{name}={value}")]
+    argv += ["--env", f"HF_HOME={HF_HOME}", "--env", "HF_HUB_OFFLINE=1", "--env", f"HF_MODULES_CACHE={MODULES_CACHE}"]
     if env_file is not None:
         argv += ["--env-file", env_file]
     return [*argv, server.image, *server.benchmark.argv]
@@ -68,7 +65,6 @@ def run_benchmark(
     server: Server,
     *,
     cache_dir: str,
-    cache_read_only: bool = False,
     save_to: Path,
     api_key: str | None = None,
     secrets: Iterable[str] = (),
@@ -86,7 +82,7 @@ def run_benchmark(
         _prepare(transport, server, results_dir)
         if env_file:
             _write_secret(transport, env_file, f"OPENAI_API_KEY={api_key}\n")
-        argv = bench_docker_argv(server, cache_dir, results_dir, env_file=env_file, read_only=cache_read_only)
+        argv = bench_docker_argv(server, cache_dir, results_dir, env_file=env_file)
         _run(transport, server, argv, secrets, on_progress, on_measuring, interrupted)
         text = _fetch(transport, f"{results_dir}/{RESULT_FILE}")
     except BaseException as error:

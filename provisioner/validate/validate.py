@@ -128,7 +128,6 @@ class _Validation:
             self._transport,
             self._server,
             cache_dir=self._plan.cache_dir,
-            cache_read_only=not self._plan.weights_download,
             image=self._known["image"],
             save_to=self._results_dir / f"{self._plan.host}_{self._server.name}.json",
             api_key=self._api_key(),

@@ -106,6 +106,8 @@ def test_the_run_directory_is_private_and_whole(lab: Lab, first: Done) -> None:
     for host in HOSTS:
         assert list((folder / "benchmarks").rglob(f"*{host}*.json")), host
         assert (folder / "plans" / f"{host}.json").is_file()
+        (log,) = (folder / "logs" / host).glob("vllm-image-*.log")
+        assert ("exporting to image" if host == SPARK else "Pulling from") in log.read_text()
 
 
 def test_every_file_is_byte_for_byte_as_rendered(lab: Lab, report: dict[str, Any], tmp_path: Path) -> None:

@@ -42,8 +42,9 @@ def test_the_command_is_the_plans_benchmark_in_the_servers_image() -> None:
     argv = bench_docker_argv(server(), "/cache", "/res", env_file="/res.env")
     assert " ".join(argv) == (
         "docker run --rm --name provision-bench-nemotron --network host --entrypoint vllm --pull never"
-        " --volume /cache:/root/.cache/huggingface --volume /res:/results"
-        " --env HF_HOME=/root/.cache/huggingface --env HF_HUB_OFFLINE=1 --env-file /res.env"
+        " --volume /cache:/root/.cache/huggingface:ro --volume /res:/results"
+        " --env HF_HOME=/root/.cache/huggingface --env HF_HUB_OFFLINE=1 --env HF_MODULES_CACHE=/tmp/hf-modules"
+        " --env-file /res.env"
         " vllm/vllm-openai:v0.32.0 bench serve --port 8000"
     )
 
