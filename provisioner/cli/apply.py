@@ -33,6 +33,7 @@ from provisioner.plan.model import Changes, Server
 from provisioner.plan.workload import workload
 from provisioner.report.table import lines, table
 from provisioner.report.trend import history
+from provisioner.rollout.baseline import BaselineGate
 from provisioner.rollout.check import check as ask_ansible
 from provisioner.rollout.check import failures
 from provisioner.rollout.connections import Connections
@@ -206,8 +207,10 @@ def _executed(seen: Survey, connections: Connections, options: Options, *, json:
             run.save(f"plans/{name}.json", host.plan.model_dump_json(indent=1) if host.plan else "{}")
             run.save(f"changes/{name}.json", (host.changes or Changes(host=name)).model_dump_json(indent=1))
         with interrupt_flag() as interrupted, _shown([host.host.name for host in seen.work], run) as on_event:
-            options = replace(options, interrupted=interrupted, on_verdict=_recorded(run))
-            outcomes = execute(seen, connections, run.path, on_event=on_event, options=options)
+            gate = BaselineGate(run.store, fleet)
+            told = replace(options, interrupted=interrupted, on_verdict=_recorded(run), speed_gate=gate.judge)
+            outcomes = execute(seen, connections, run.path, on_event=on_event, options=told)
+            gate.accept(run.record.id, outcomes)
         code = _report(json, seen, outcomes, run)
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED

@@ -1,8 +1,8 @@
 """One server's settings from several places of the file: which wins, and where each value came from.
 
 From weak to strong: the recipe (its own defaults), `defaults`, `servers.NAME`, `groups.GROUP.servers.NAME` in the
-order of the groups in the file, `hosts.HOST.servers.NAME`. Mappings (`env`, `benchmark`) are merged key by key;
-`image`, `slo` and everything else is replaced. A key without a value takes away what weaker places say.
+order of the groups in the file, `hosts.HOST.servers.NAME`. Mappings (`env`, `benchmark`, `baseline`) are merged key by
+key; `image`, `slo` and everything else is replaced. A key without a value takes away what weaker places say.
 """
 
 from __future__ import annotations

@@ -271,6 +271,50 @@ class Benchmark(Frozen):
     """seconds after which the client is ended"""
 
 
+Figure = Literal[
+    "output_throughput",
+    "total_token_throughput",
+    "request_throughput",
+    "mean_ttft_ms",
+    "median_ttft_ms",
+    "p99_ttft_ms",
+    "mean_tpot_ms",
+    "median_tpot_ms",
+    "p99_tpot_ms",
+    "mean_itl_ms",
+    "median_itl_ms",
+    "p99_itl_ms",
+    "mean_e2el_ms",
+    "median_e2el_ms",
+    "p99_e2el_ms",
+]
+"""Figures of a benchmark, as vLLM's result file calls them."""
+Percent = Annotated[float, Field(gt=0, lt=50)]
+
+
+class Baseline(Frozen):
+    """What a benchmark is compared with: what this host, and hosts like it, have shown they can do."""
+
+    against: Literal["both", "host", "peers", "nothing"] = "both"
+    """This host's own accepted benchmarks, those of other hosts with the same hardware and workload, both, or none."""
+    figures: Annotated[tuple[Figure, ...], Field(min_length=1)] = ("output_throughput",)
+    """Which figures are compared; each one may fail the gate."""
+    tolerance_percent: Percent = 3.0
+    """A loss up to this is none."""
+    confidence_percent: Annotated[float, Field(ge=80, lt=100)] = 99.0
+    """How sure it must be that a figure lost more than that, before the gate fails."""
+    benchmarks: Annotated[int, Field(ge=1, le=20, strict=True)] = 3
+    """Benchmarks of one validation at most. More than one is run only when the first one looks like a loss; from 2 on
+    no single benchmark fails the gate."""
+    noise_percent: Percent = 1.5
+    """How much benchmarks of one host differ by themselves (standard deviation), to begin with: it counts like eight
+    benchmarks beside those that were measured."""
+    spread_percent: Percent = 3.0
+    """How much hosts alike differ (standard deviation), to begin with: it counts like four hosts."""
+    accept: Literal["passed", "manual"] = "passed"
+    """What becomes part of the baseline: what passed all gates, or only what `provision baseline accept` names."""
+
+
 class Server(Frozen):
     """One vLLM endpoint, placed on every host named (all of the fleet by default)."""
 
@@ -340,6 +384,7 @@ class Server(Frozen):
     keys of vLLM's result JSON, `output_throughput_per_gpu`, `goodput`). A list, or lists by `linux/amd64`,
     `linux/arm64`, a hardware id or `default`; the most exact wins."""
     benchmark: Benchmark = Benchmark()
+    baseline: Baseline = Baseline()
 
 
 class Fleet(Frozen):

@@ -22,9 +22,9 @@ weak to strong:
 4. `groups.GROUP.servers.NAME`, groups in the order of the file: a later one wins
 5. `hosts.HOST.servers.NAME`
 
-Mappings (`env`, `benchmark`) are merged key by key; `image`, `slo`, lists and everything else are replaced. A key
-without a value takes away what weaker places say. How a host is reached: `hosts.HOST`, then `groups.GROUP` (a later one
-wins), then the inventory, then the SSH configuration.
+Mappings (`env`, `benchmark`, `baseline`) are merged key by key; `image`, `slo`, lists and everything else are replaced.
+A key without a value takes away what weaker places say. How a host is reached: `hosts.HOST`, then `groups.GROUP` (a
+later one wins), then the inventory, then the SSH configuration.
 """
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from pydantic import AwareDatetime
 
 from provisioner.fleet.base import Frozen, Platform
-from provisioner.history.verdict import BenchmarkResult, ServerVerdict
+from provisioner.history.verdict import BenchmarkResult, ServerVerdict, engine_of
 
 
 class RunRow(Frozen):
@@ -52,8 +52,13 @@ class Measurement(Frozen):
     """what the verdict was"""
     accepted: bool
     """it belongs to the baseline of its host"""
-    replaces: bool = False
-    """the baseline begins anew with it: what was accepted before does not count any more"""
+    replaces: int = 0
+    """the acceptance by which the baseline began anew with it: what was accepted before does not count any more. 0: it
+    did not; of several, the highest is the last"""
+    simulated: bool = False
+    """the GPUs were stand-ins"""
+    engine: str = ""
+    """what kind of engine it was (verdict.engine_of)"""
     result: BenchmarkResult
 
 
@@ -128,7 +133,9 @@ def measurement(row: sqlite3.Row) -> Measurement:
         workload=row["workload"],
         passed=verdict.passed,
         accepted=bool(row["accepted"]),
-        replaces=bool(row["replaces"]),
+        replaces=row["replaces"] or 0,
+        simulated=verdict.simulated,
+        engine=engine_of(verdict.image),
         result=verdict.benchmark,
     )
 

@@ -44,7 +44,7 @@ _IDS = "SELECT id FROM runs WHERE :fleet IS NULL OR fleet = :fleet"
 _MEASUREMENTS = """
     SELECT verdicts.*, runs.fleet,
         EXISTS (SELECT 1 FROM acceptances WHERE verdict_id = verdicts.id) AS accepted,
-        EXISTS (SELECT 1 FROM acceptances WHERE verdict_id = verdicts.id AND replaces) AS replaces
+        (SELECT max(id) FROM acceptances WHERE verdict_id = verdicts.id AND replaces) AS replaces
     FROM verdicts JOIN runs ON runs.id = run_id
     WHERE benchmarked"""
 
@@ -167,9 +167,8 @@ class Store:
                 hosts = tuple(dict.fromkeys(m.host for m in found.values()))
                 images = tuple(f"{m.host}/{m.server}={m.image}" for m in found.values() if m.image)
                 self._audit(by, "replaced" if replaces else "accepted", run, hosts, images, what)
-            return tuple(
-                m.model_copy(update={"accepted": True, "replaces": m.replaces or replaces}) for m in found.values()
-            )
+            taken = {m.id for m in found.values()}
+            return tuple(m for m in self._measured(run=run_id, host=host, server=server) if m.id in taken)
 
     # What is asked
 

@@ -151,6 +151,12 @@ class Evidence(Frozen):
     notes: tuple[str, ...] = ()
 
 
+def engine_of(image: ImageSeen | None) -> str:
+    """What kind of engine an image says it is: `sim lab`, `vllm cpu`; "" for vLLM as released, and where it is not
+    known. Figures of different kinds say nothing about each other."""
+    return " ".join(filter(None, (image.engine, image.build))) if image else ""
+
+
 class ServerVerdict(Frozen):
     """Everything one row of the final table needs, and why a server passed or did not."""
 

@@ -19,7 +19,7 @@ from provisioner.plan.proof import Proof
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import remove_proof, write_proof
 from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
-from provisioner.validate.validate import Depth, validate_host
+from provisioner.validate.validate import Depth, SpeedGate, ungated, validate_host
 
 MAX_WORKERS = 32
 """validations side by side on the control machine; each only waits on its host"""
@@ -34,6 +34,8 @@ class Options:
     interrupted: Callable[[], bool] = lambda: False
     on_verdict: Callable[[HostSurvey, Server, ServerVerdict], None] = lambda _seen, _server, _verdict: None
     """told as soon as a server has one, from the thread of its host"""
+    speed_gate: SpeedGate = ungated
+    """compares each benchmark with others"""
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ def _validate(
         results_dir=run_dir / "benchmarks" / plan.host,
         depth=options.depth,
         interrupted=options.interrupted,
+        speed_gate=options.speed_gate,
     )
     for server, verdict in zip(plan.servers, verdicts, strict=True):
         options.on_verdict(seen, server, verdict)

@@ -324,7 +324,7 @@ def test_measurements_and_what_is_accepted_of_them(store: Store) -> None:
     assert [(a.run_id, a.host, a.by, a.note, a.automatic, a.replaces) for a in store.accepted(host="gpu-02")] == [
         ("r2", "gpu-02", "anna", "new cooling", False, True)
     ]
-    assert [m.replaces for m in store.measurements()] == [False, False, True]
+    assert [m.replaces for m in store.measurements()] == [0, 0, 3]
     with pytest.raises(UsageError) as error:
         store.accept("r1", "gpu-02", by="anna")
     assert str(error.value) == "run r1, host gpu-02: it has no benchmark\n  hint: `provision history gpu-02`"
