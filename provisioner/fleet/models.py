@@ -303,7 +303,7 @@ class Baseline(Frozen):
     """A loss up to this is none."""
     confidence_percent: Annotated[float, Field(ge=80, lt=100)] = 99.0
     """How sure it must be that a figure lost more than that, before the gate fails."""
-    benchmarks: Annotated[int, Field(ge=1, le=20, strict=True)] = 3
+    benchmarks: Annotated[int, Field(ge=1, le=20, strict=True)] = 5
     """Benchmarks of one validation at most. More than one is run only when the first one looks like a loss; from 2 on
     no single benchmark fails the gate."""
     noise_percent: Percent = 1.5

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from samples import result, verdict
 
 from provisioner.history.events import Event, Phase, Status
 from provisioner.history.redact import redact
@@ -22,7 +23,6 @@ from provisioner.history.rundir import (
 )
 from provisioner.history.store import default_path, ending, open_store
 from provisioner.history.verdict import CheckResult
-from tests.unit.history.samples import result, verdict
 
 SECRET = "hf_planted_token"
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from samples import result, verdict
 
 from provisioner.errors import UsageError
 from provisioner.fleet.base import Frozen
@@ -23,7 +24,6 @@ from provisioner.history import migrations
 from provisioner.history.events import PHASES, Event
 from provisioner.history.store import Store, default_path, ending, open_store
 from provisioner.history.verdict import BenchmarkResult, CheckResult, ImageSeen, Latency, ServerVerdict
-from tests.unit.history.samples import result, verdict
 
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,8}[a-z0-9])?", fullmatch=True)
 TEXTS = st.text(max_size=30)
