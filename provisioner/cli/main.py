@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from provisioner.cli import complete
+from provisioner.cli.baseline import baseline_app
 from provisioner.cli.bench import bench_app
 from provisioner.cli.console import say
 from provisioner.cli.lab import lab_app
@@ -29,6 +31,7 @@ app = typer.Typer(
 app.add_typer(lab_app, name="lab")
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(bench_app, name="bench")
+app.add_typer(baseline_app, name="baseline")
 
 FleetFile = Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet file.", show_default=False)]
 Hosts = Annotated[list[str], typer.Option("--hosts", metavar="NAME", help="Only these hosts (may be repeated).")]
@@ -204,6 +207,46 @@ def monitoring(
     from provisioner.cli import monitoring as command
 
     command.monitoring(fleet, output)
+
+
+@app.command(epilog="Examples: provision history; provision history gpu-01; provision history --audit --limit 100")
+def history(
+    host: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="HOST",
+            help="This host's course: every run, what its servers did, which image and driver changed.",
+            autocompletion=complete.hosts,
+        ),
+    ] = None,
+    fleet: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs of the fleet of this name.")] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="So many runs at most, the newest.")] = 20,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="The audit log: who did what to which hosts, and how it ended.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show what was done, newest first; reaches no host."""
+    from provisioner.cli import history as command
+
+    command.history(host, fleet=fleet, limit=limit, audit=audit, json=json)
+
+
+@app.command(epilog="Example: provision compare 4f9c21 latest")
+def compare(
+    first: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run: its id, a part of it, or latest.", autocompletion=complete.run_ids),
+    ],
+    second: Annotated[
+        str, typer.Argument(metavar="RUN", help="What is compared with it.", autocompletion=complete.run_ids)
+    ],
+    json: Json = False,
+) -> None:
+    """Compare the figures of two runs, server by server: what differs by more than noise does."""
+    from provisioner.cli import history as command
+
+    command.compare(first, second, json=json)
 
 
 @app.command(epilog="Example: provision schema > fleet.schema.json")

@@ -52,9 +52,11 @@ class Measurement(Frozen):
     """what the verdict was"""
     accepted: bool
     """it belongs to the baseline of its host"""
+    acceptance: int = 0
+    """the last one of it, in the order in which they were made; 0: none"""
     replaces: int = 0
     """the acceptance by which the baseline began anew with it: what was accepted before does not count any more. 0: it
-    did not; of several, the highest is the last"""
+    did not"""
     simulated: bool = False
     """the GPUs were stand-ins"""
     engine: str = ""
@@ -132,7 +134,8 @@ def measurement(row: sqlite3.Row) -> Measurement:
         driver=row["driver"],
         workload=row["workload"],
         passed=verdict.passed,
-        accepted=bool(row["accepted"]),
+        accepted=row["acceptance"] is not None,
+        acceptance=row["acceptance"] or 0,
         replaces=row["replaces"] or 0,
         simulated=verdict.simulated,
         engine=engine_of(verdict.image),

@@ -43,7 +43,7 @@ _RUNS_WANTED = """
 _IDS = "SELECT id FROM runs WHERE :fleet IS NULL OR fleet = :fleet"
 _MEASUREMENTS = """
     SELECT verdicts.*, runs.fleet,
-        EXISTS (SELECT 1 FROM acceptances WHERE verdict_id = verdicts.id) AS accepted,
+        (SELECT max(id) FROM acceptances WHERE verdict_id = verdicts.id) AS acceptance,
         (SELECT max(id) FROM acceptances WHERE verdict_id = verdicts.id AND replaces) AS replaces
     FROM verdicts JOIN runs ON runs.id = run_id
     WHERE benchmarked"""
@@ -193,6 +193,16 @@ class Store:
             row = db.execute(f"{_RUNS} WHERE id = ?", (_only(run, ids),)).fetchone()
         return run_row(row)
 
+    def hosts(self, fleet: str | None = None) -> tuple[str, ...]:
+        """Every host that a run was to act on, by name."""
+        with self._database.reading() as db:
+            rows = db.execute(
+                "SELECT DISTINCT host FROM run_hosts JOIN runs ON runs.id = run_id"
+                " WHERE :fleet IS NULL OR fleet = :fleet ORDER BY host",
+                {"fleet": fleet},
+            ).fetchall()
+        return tuple(row["host"] for row in rows)
+
     def events(self, run_id: str, host: str | None = None) -> tuple[Event, ...]:
         """In the order they were told."""
         with self._database.reading() as db:
@@ -215,9 +225,11 @@ class Store:
         server: str | None = None,
         hardware: str | None = None,
         workload: str | None = None,
+        *,
+        run: str | None = None,
     ) -> tuple[Measurement, ...]:
-        """Every benchmark that fits, oldest first, accepted or not."""
-        return self._measured(fleet=fleet, host=host, server=server, hardware=hardware, workload=workload)
+        """Every benchmark that fits, oldest first, accepted or not. `run`: the whole id of one."""
+        return self._measured(run=run, fleet=fleet, host=host, server=server, hardware=hardware, workload=workload)
 
     def accepted(self, host: str | None = None, server: str | None = None) -> tuple[Acceptance, ...]:
         """Who took what into the baseline, oldest first."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Sequence
 
 from provisioner.errors import Exit
 from provisioner.fleet.models import Baseline, Figure, Fleet
-from provisioner.history.rows import Measurement
 from provisioner.history.store import Store
 from provisioner.history.verdict import BenchmarkResult, ImageSeen, ServerVerdict, engine_of
 from provisioner.plan.model import HostPlan, Server
@@ -20,24 +18,12 @@ from provisioner.validate.baseline import (
     against_peers,
     check,
     decided,
-    figure_of,
-    level,
     required,
 )
+from provisioner.validate.levels import Levels, Place, levels_of
 from provisioner.validate.validate import Again, Judged
 
 POLICY = "policy: passed"
-
-
-class Place(NamedTuple):
-    """Whose benchmarks a baseline is made of."""
-
-    fleet: str
-    host: str
-    server: str
-
-
-Levels = Mapping[Figure, Mapping[Place, Sequence[float]]]
 
 
 class BaselineGate:
@@ -116,27 +102,6 @@ def compare(
         if settings.against == "peers" or (settings.against == "both" and peers):
             compared.append(against_peers(figure, measured, peers, settings))
     return tuple(compared)
-
-
-def levels_of(known: Sequence[Measurement], figure: Figure, settings: Baseline) -> dict[Place, tuple[float, ...]]:
-    """By place: the figures that its baseline is made of, out of comparable measurements, oldest first."""
-    places: dict[Place, list[Measurement]] = {}
-    for one in known:
-        if not one.accepted:
-            continue
-        places.setdefault(Place(one.fleet, one.host, one.server), []).append(one)
-    return {place: level(_values(series, figure), figure, settings) for place, series in places.items()}
-
-
-def since_replaced(series: Sequence[Measurement]) -> Sequence[Measurement]:
-    """What counts of the accepted measurements of one place: those from the last one on that replaced all before."""
-    start = max(range(len(series)), key=lambda position: series[position].replaces, default=0)
-    return series[start:] if series and series[start].replaces else series
-
-
-def _values(series: Sequence[Measurement], figure: Figure) -> list[float]:
-    found = (figure_of(one.result, figure) for one in since_replaced(series))
-    return [value for value in found if value is not None and value > 0]
 
 
 def _middle(results: Sequence[BenchmarkResult], figure: Figure) -> BenchmarkResult:

@@ -34,6 +34,9 @@ HELD = 3
 """accepted benchmarks in a row, all better than the level by more than the tolerance, that make a new level"""
 NOISE_WEIGHT = 8
 SPREAD_WEIGHT = 4
+LATENCY_SCALE = 2
+TAIL_SCALE = 4
+"""how much more latencies, and their 99th percentiles, scatter than throughputs do, to begin with"""
 RUN_SHARE = 0.5
 """of the noise's variance, what benchmarks of one validation have in common"""
 
@@ -65,7 +68,7 @@ class Comparison(Frozen):
 
 def figure_of(result: BenchmarkResult, figure: Figure) -> float | None:
     """A figure by vLLM's name; None where the benchmark does not report it."""
-    if not figure.endswith("_ms"):
+    if not is_latency(figure):
         return float(getattr(result, figure))
     kind, name, _ = figure.split("_")
     latency: Latency | None = getattr(result, name)
@@ -100,8 +103,7 @@ def against_host(
     if not own:
         return _nothing(figure, "host", measured)
     new, old = _goodness(measured, figure), _goodness(own, figure)
-    samples = [old, new, *(_goodness(one, figure) for one in peers)]
-    noise, freedom = _pooled(samples, _log(settings.noise_percent), NOISE_WEIGHT)
+    noise, freedom = noise_of([own, measured, *peers], figure, settings)
     error = noise * math.sqrt(1 / len(old) + _share(len(new)))
     return _compared(figure, "host", measured, own, fmean(old) - fmean(new), error, freedom, noise, settings)
 
@@ -116,10 +118,20 @@ def against_peers(
     new = _goodness(measured, figure)
     levels = [fmean(_goodness(one, figure)) for one in peers]
     spread, freedom = _pooled([levels], _log(settings.spread_percent), SPREAD_WEIGHT)
-    noise, _ = _pooled([new, *(_goodness(one, figure) for one in peers)], _log(settings.noise_percent), NOISE_WEIGHT)
+    noise, _ = noise_of([measured, *peers], figure, settings)
     error = math.sqrt(spread**2 * (1 + 1 / len(levels)) + noise**2 * _share(len(new)))
     middles = [_figure(one, figure) for one in levels]
     return _compared(figure, "peers", measured, middles, fmean(levels) - fmean(new), error, freedom, spread, settings)
+
+
+def noise_of(levels: Sequence[Sequence[float]], figure: Figure, settings: Baseline) -> tuple[float, float]:
+    """Standard deviation of one benchmark's logarithm, with its degrees of freedom: around each level's own mean."""
+    return _pooled([_goodness(one, figure) for one in levels if one], _prior(figure, settings), NOISE_WEIGHT)
+
+
+def is_latency(figure: Figure) -> bool:
+    """Less is better."""
+    return figure.endswith("_ms")
 
 
 def decided(comparisons: Sequence[Comparison]) -> Decision:
@@ -143,8 +155,7 @@ def told(one: Comparison, settings: Baseline) -> str:
     if one.baseline is None:
         whose = "of this workload on this host" if one.against == "host" else "by other hosts like this one"
         return f"{value}: no baseline yet, nothing {whose} was accepted"
-    lower_is_better = one.figure.endswith("_ms")
-    below = (one.loss > 0) != lower_is_better
+    below = (one.loss > 0) != is_latency(one.figure)
     whose = "this host's baseline" if one.against == "host" else "its peers'"
     seen = (
         f"{one.accepted} accepted, noise {one.noise:.1%}"
@@ -230,7 +241,7 @@ def _nothing(figure: Figure, against: Literal["host", "peers"], measured: Sequen
 
 def _gained(held: Sequence[float], better: Sequence[float], figure: Figure, settings: Baseline) -> bool:
     old, new = _goodness(held, figure), _goodness(better, figure)
-    noise, freedom = _pooled([old, new], _log(settings.noise_percent), NOISE_WEIGHT)
+    noise, freedom = noise_of([held, better], figure, settings)
     error = noise * math.sqrt(1 / len(old) + 1 / len(new))
     return tail((fmean(new) - fmean(old)) / error, freedom) < 1 - settings.confidence_percent / 100
 
@@ -254,21 +265,26 @@ def _share(count: int) -> float:
 
 
 def _goodness(values: Sequence[float], figure: Figure) -> list[float]:
-    sign = -1 if figure.endswith("_ms") else 1
+    sign = -1 if is_latency(figure) else 1
     return [sign * math.log(value) for value in values]
 
 
 def _figure(goodness: float, figure: Figure) -> float:
-    return math.exp(-goodness if figure.endswith("_ms") else goodness)
+    return math.exp(-goodness if is_latency(figure) else goodness)
 
 
 def _tolerated(figure: Figure, settings: Baseline) -> float:
     share = settings.tolerance_percent / 100
-    return math.log1p(share) if figure.endswith("_ms") else -math.log1p(-share)
+    return math.log1p(share) if is_latency(figure) else -math.log1p(-share)
 
 
 def _as_share(lost: float, figure: Figure) -> float:
-    return math.expm1(lost) if figure.endswith("_ms") else -math.expm1(-lost)
+    return math.expm1(lost) if is_latency(figure) else -math.expm1(-lost)
+
+
+def _prior(figure: Figure, settings: Baseline) -> float:
+    scale = 1 if not is_latency(figure) else TAIL_SCALE if figure.startswith("p99") else LATENCY_SCALE
+    return scale * _log(settings.noise_percent)
 
 
 def _log(percent: float) -> float:
@@ -276,4 +292,4 @@ def _log(percent: float) -> float:
 
 
 def _unit(figure: Figure) -> str:
-    return "ms" if figure.endswith("_ms") else "req/s" if figure == "request_throughput" else "tok/s"
+    return "ms" if is_latency(figure) else "req/s" if figure == "request_throughput" else "tok/s"
