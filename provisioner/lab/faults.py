@@ -101,6 +101,17 @@ def port_taken(name: str, port: int) -> Iterator[None]:
         on_host(name, ["systemctl", "stop", unit])
 
 
+@contextmanager
+def slowed(name: str, container: str, cpus: float) -> Iterator[None]:
+    """A container of the host gets that much of one processor's time, and no more. It goes on running: nothing but its
+    speed tells."""
+    on_host(name, ["docker", "update", "--cpus", f"{cpus:g}", container])
+    try:
+        yield
+    finally:
+        on_host(name, ["docker", "update", "--cpus", "0", container])
+
+
 def kill_container(name: str, container: str) -> None:
     """`docker kill` of a container on the host, behind systemd's back."""
     on_host(name, ["docker", "kill", container])

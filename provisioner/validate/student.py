@@ -20,17 +20,19 @@ def tail(t: float, freedom: float) -> float:
     """P(T > t) with that many degrees of freedom (> 0, not necessarily whole)."""
     if freedom > _MANY:
         return 1 - NormalDist().cdf(t)
-    half = _beta_share(freedom / (freedom + t * t), freedom / 2, 0.5) / 2
+    square = t * t
+    half = _beta_share(freedom / (freedom + square), square / (freedom + square), freedom / 2, 0.5) / 2
     return half if t >= 0 else 1 - half
 
 
-def _beta_share(x: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function I_x(a, b): NIST's Digital Library of Mathematical Functions 8.17."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
+def _beta_share(x: float, rest: float, a: float, b: float) -> float:
+    """The regularised incomplete beta function I_x(a, b), `rest` being 1 - x to all its digits: NIST's Digital Library
+    of Mathematical Functions, 8.17."""
+    if x <= 0 or rest <= 0:
+        return float(rest <= 0)
     if x > (a + 1) / (a + b + 2):  # the fraction converges fast on the other side alone
-        return 1 - _beta_share(1 - x, b, a)
-    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+        return 1 - _beta_share(rest, x, b, a)
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log(rest)
     return math.exp(log_front) / (a * _fraction(x, a, b))
 
 

@@ -31,6 +31,7 @@ _ORDER = [
     "test_lock",
     "test_drift",
     "test_objectives",
+    "test_baseline",
     "test_survives",
     "test_interrupted",
     "test_hostile_values",

@@ -14,6 +14,9 @@ from provisioner.errors import Exit, HostError, InputError, Problem, Unreachable
 COMMANDS = (
     *("apply", "plan", "lock", "explain", "probe", "validate", "bench", "render", "report", "monitoring"),
     *("schema", "version", "lab", "recipe"),
+    "history",
+    "compare",
+    "baseline",
 )
 
 

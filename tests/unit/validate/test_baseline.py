@@ -84,12 +84,13 @@ class TestWhatItSays:
         )
 
     def test_a_latency_that_grew(self) -> None:
-        one = against_host(TTFT, [59.0, 60.0], (49.0, 50.0, 50.5, 50.0, 50.5), (), DEFAULT)
+        one = against_host(TTFT, [69.0, 70.0], (49.0, 50.0, 50.5, 50.0, 50.5), (), DEFAULT)
         assert told(one, DEFAULT) == (
-            "p99_ttft_ms 59.5 ms is 19.0 % above this host's baseline 50.0 (5 accepted, noise 1.4 %, 2 benchmarks): "
+            "p99_ttft_ms 69.5 ms is 39.0 % above this host's baseline 50.0 (5 accepted, noise 4.8 %, 2 benchmarks): "
             "a loss of more than 3 % at 99 % confidence"
         )
         assert against_host(TTFT, [40.0], (50.0,), (), DEFAULT).decision == "passed"
+        assert against_host("median_itl_ms", [10.0], (10.0,), (), DEFAULT).noise == pytest.approx(0.03, abs=0.001)
 
     def test_slower_than_its_peers(self) -> None:
         peers = [(value,) for value in (5000.0, 5100.0, 4950.0, 5050.0)]
