@@ -13,10 +13,7 @@ from provisioner.errors import Exit, HostError, InputError, Problem, Unreachable
 
 COMMANDS = (
     *("apply", "plan", "lock", "explain", "probe", "validate", "bench", "render", "report", "monitoring"),
-    *("schema", "version", "lab", "recipe"),
-    "history",
-    "compare",
-    "baseline",
+    *("history", "compare", "baseline", "schema", "version", "lab", "recipe"),
 )
 
 

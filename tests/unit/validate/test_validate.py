@@ -9,9 +9,10 @@ from provisioner.errors import UnreachableError
 from provisioner.fleet.slo import parse_objective
 from provisioner.history.events import Event
 from provisioner.history.rundir import HostOutcome, outcomes
-from provisioner.history.verdict import ImageSeen, ServerVerdict
+from provisioner.history.verdict import BenchmarkResult, CheckResult, ImageSeen, ServerVerdict
+from provisioner.plan.model import HostPlan, Server
 from provisioner.validate.remote import parse_image
-from provisioner.validate.validate import Depth, validate_host
+from provisioner.validate.validate import Again, Depth, Judged, SpeedGate, validate_host
 
 from .fakes import FakeHost, host_plan, http, server, state, well
 from .test_bench import COMMANDS, RECORDED
@@ -133,6 +134,48 @@ def test_a_benchmark_with_failed_requests_keeps_its_figures(tmp_path: Path) -> N
     assert verdict.exit_code == 3
     assert verdict.benchmark is not None
     assert verdict.log == "last words"
+
+
+def gated(host: FakeHost, tmp_path: Path, gate: SpeedGate, **changes: object) -> tuple[ServerVerdict, list[Event]]:
+    events: list[Event] = []
+    plan = host_plan(server(**changes))
+    (verdict,) = validate_host(host, plan, {}, on_event=events.append, results_dir=tmp_path, speed_gate=gate)
+    return verdict, events
+
+
+def test_a_gate_may_measure_again_and_choose(tmp_path: Path) -> None:
+    results: list[BenchmarkResult] = []
+
+    def gate(plan: HostPlan, of: Server, image: ImageSeen | None, result: BenchmarkResult, again: Again) -> Judged:
+        assert (plan.host, of.name, image.engine if image else None) == ("gpu-01", "nemotron", "sim")
+        results.extend([result, again("is it a loss?"), again("is it one now?")])
+        said = CheckResult(name="baseline", passed=True, detail="as fast as ever", seconds=0.0)
+        return Judged(results[1], (said,))
+
+    verdict, events = gated(FakeHost(HOST, well), tmp_path, gate)
+    assert verdict.passed
+    assert verdict.benchmark is results[1]
+    assert verdict.evidence is not None
+    assert [check.name for check in verdict.checks].count("no request failed") == 1
+    assert verdict.checks[-1].detail == "as fast as ever"
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["gpu-01_nemotron.2.json", "gpu-01_nemotron.3.json", "gpu-01_nemotron.json"]
+    assert [event.task for event in events if event.task.startswith("is it")] == ["is it a loss?", "is it one now?"]
+    ended = next(event for event in events if (event.phase, event.status) == ("benchmark", "ok"))
+    assert ended.detail == "as fast as ever"
+
+
+def test_a_loss_fails_beside_missed_objectives(tmp_path: Path) -> None:
+    def gate(_plan: HostPlan, _of: Server, _image: ImageSeen | None, result: BenchmarkResult, _again: Again) -> Judged:
+        return Judged(result, (CheckResult(name="baseline", passed=False, detail="a loss", seconds=0.0),))
+
+    slo = (parse_objective("output_throughput >= 1e9"),)
+    verdict, _ = gated(FakeHost(HOST, well), tmp_path, gate, slo=slo)
+    (reason,) = verdict.reasons
+    assert reason.startswith("slo: output_throughput: ")
+    assert reason.endswith("; baseline: a loss")
+    assert (verdict.exit_code, verdict.log) == (3, "last words")
+    assert verdict.benchmark is not None
 
 
 def test_a_lost_connection_is_unreachable(tmp_path: Path) -> None:
