@@ -12,6 +12,7 @@ from provisioner.fleet.base import Frozen
 from provisioner.history.progress import duration
 from provisioner.history.rows import AuditRow, Measurement, RunRow
 from provisioner.history.verdict import ServerVerdict
+from provisioner.report.words import percent
 from provisioner.validate.baseline import number
 from provisioner.validate.compare import Difference, ServerComparison
 
@@ -117,11 +118,6 @@ def command(words: Sequence[str], length: int | None = COMMAND_LENGTH) -> str:
     """`apply fleet.yaml --yes`: without the program's path."""
     text = shlex.join([Path(words[0]).name, *words[1:]] if words else []).removeprefix("provision ")
     return text if length is None or len(text) <= length else text[: length - 1] + "…"
-
-
-def percent(share: float) -> str:
-    """`+6.1 %`, `−11.2 %`."""
-    return f"{share * 100:+.1f} %".replace("-", "−")
 
 
 def _with_verdicts(steps: Sequence[Step]) -> list[str]:

@@ -26,19 +26,23 @@ _NO_LOAD = {
     "--label": 1,
     "--disable-tqdm": 0,
     "--served-model-name": 1,
+    "--tokenizer": 1,
 }
 """flags of `vllm bench serve` that do not change what is sent, with how many values each takes (None: all up to the
-next flag): where the server is, what is reported of the result, where it is kept"""
+next flag): where the server is, what is reported of the result, where it is kept. A tokenizer is the folder of a locked
+commit: prompts have as many tokens with the next one"""
 
 
 def workload(server: Server) -> str:
     """Twelve hex digits. Version, image, driver and the server's own flags are left out: what they do to the figures
     is what a comparison is to show."""
+    bench = server.benchmark
     parts = {
         "model": server.model_id,
         "precision": server.precision,
         "gpus": server.gpu_count,
-        "load": _load(server.benchmark.argv),
+        "load": _load(bench.argv),
+        "budget_s": bench.calibration.budget_s if bench.calibration else None,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -36,6 +36,7 @@ def planned(seen: Any = None, **settings: Any) -> Server:
         },
         {"benchmark": Benchmark(goodput=Goodput(ttft=100.0, tpot=20.0))},
         {"benchmark": Benchmark(extra_args=("--save-detailed", "--metadata", "a=b", "c=d", "--label=x"))},
+        {"benchmark": Benchmark(extra_args=("--tokenizer", "/root/.cache/huggingface/snapshots/c0ffee"))},
     ],
 )
 def test_what_does_not_change_the_load(settings: dict[str, Any]) -> None:
@@ -51,6 +52,7 @@ def test_what_does_not_change_the_load(settings: dict[str, Any]) -> None:
         {"benchmark": Benchmark(num_warmups=0)},
         {"benchmark": Benchmark(seed=1)},
         {"benchmark": Benchmark(request_rate=2.0)},
+        {"benchmark": Benchmark(time_budget_s=60)},
         {"benchmark": Benchmark(extra_args=("--temperature", "0"))},
     ],
 )
