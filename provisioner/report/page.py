@@ -70,6 +70,7 @@ def page(report: Report, drawn: Draw = draw) -> str:
     verdicts = report.verdicts
     text = environment.get_template("page.html.j2").render(
         report=report,
+        command_line=_typed(report.run.command),
         verdicts=verdicts,
         failed=[host for host in report.hosts if host.state == "failed"],
         passed=sum(verdict.passed for verdict in verdicts),
@@ -139,6 +140,11 @@ def sparkpoints(trend: Trend) -> str:
         for index, value in enumerate(trend.throughputs)
         if low <= value <= high
     )
+
+
+def _typed(argv: Sequence[str]) -> str:
+    """A command as it was typed, whatever folder the program is in."""
+    return shlex.join([Path(argv[0]).name, *argv[1:]]) if argv else ""
 
 
 def _trend_figures(trend: Trend, peers: float | None, drawn: Draw) -> list[Figure]:

@@ -49,7 +49,7 @@ def row(verdict: ServerVerdict, history: History = _NO_HISTORY) -> dict[str, str
         "engine": engine_label(verdict),
         "variant": verdict.variant,
         "output tok/s": number(bench.output_throughput) if bench else NONE,
-        HISTORY: sparkline(history.get((verdict.host, verdict.server), ())),
+        HISTORY: sparkline(history.get((verdict.host, verdict.server), ())) if bench else "",
         "total tok/s": number(bench.total_token_throughput) if bench else NONE,
         "per GPU": number(verdict.output_per_gpu),
         "TTFT ms": pair(bench.ttft) if bench else NONE,

@@ -118,6 +118,7 @@ def test_the_table_shows_every_cell_and_takes_no_markup_from_hosts() -> None:
 def test_a_history_is_a_column_where_there_is_one() -> None:
     history = {("gpu-01", "nemotron"): (15000.0, 15900.0, 15828.3)}
     assert row(verdict(), history)[HISTORY] == "▄▅▅"
+    assert row(verdict(benchmark=None), history)[HISTORY] == ""  # nothing of this run would be its last figure
     console = Console(width=240, color_system=None)
     with console.capture() as capture:
         console.print(table([verdict(), failed()], history))
