@@ -181,7 +181,8 @@ def render(
 @app.command(epilog="Example: provision report --html report.html; provision report latest --fleet lab --markdown")
 def report(
     run: Annotated[
-        str, typer.Argument(metavar="[RUN]", help="A run's id, the beginning or the end of one, or `latest`.")
+        str,
+        typer.Argument(metavar="[RUN]", help="A run: its id, a part of it, or latest", autocompletion=complete.run_ids),
     ] = "latest",
     fleet: Annotated[str | None, typer.Option(metavar="NAME", help="Only among the runs of this fleet.")] = None,
     html: Annotated[

@@ -12,6 +12,8 @@ from provisioner.fleet.base import Frozen
 from provisioner.history.progress import duration
 from provisioner.history.rows import AuditRow, Measurement, RunRow
 from provisioner.history.verdict import ServerVerdict
+from provisioner.report.sparkline import sparkline
+from provisioner.report.trend import trends
 from provisioner.report.words import percent
 from provisioner.validate.baseline import number
 from provisioner.validate.compare import Difference, ServerComparison
@@ -67,7 +69,7 @@ def course(host: str, steps: Sequence[Step], *, more: bool) -> str:
     lines: list[str] = []
     for server in dict.fromkeys(step.server for step in steps):
         mine = [step for step in steps if step.server == server]
-        lines += ["", f"{host}, {server}" if server else f"{host}, without a verdict"]
+        lines += ["", f"{host}, {server}{_line(mine)}" if server else f"{host}, without a verdict"]
         lines += _with_verdicts(mine) if server else _without_verdicts(mine)
     return "\n".join([*lines[1:], *_more(more)])
 
@@ -127,6 +129,14 @@ def _with_verdicts(steps: Sequence[Step]) -> list[str]:
         earlier = next((one.measured for one in steps[position + 1 :] if one.measured), None)
         rows.append((step.run.run.id, moment(step.run.run.began_at), *_step(step, earlier)))
     return columns([head, *rows], right={3, 4}, indent="  ")
+
+
+def _line(steps: Sequence[Step]) -> str:
+    """Output tok/s as a line of blocks, the newest on the right; "" with nothing to compare."""
+    line = "".join(
+        sparkline(trend.throughputs) for trend in trends(one.measured for one in steps[::-1] if one.measured)
+    )
+    return f": {line}" if line else ""
 
 
 def _step(step: Step, earlier: Measurement | None) -> tuple[str, ...]:

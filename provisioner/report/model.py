@@ -33,7 +33,7 @@ class Trend(Frozen):
     measurements: tuple[Measurement, ...]
     marks: tuple[Mark, ...] = ()
     others: int = 0
-    """how many more there are, of other workloads"""
+    """how many more there are: of other loads, on other hardware, of a stand-in"""
 
     @property
     def throughputs(self) -> tuple[float, ...]:

@@ -161,14 +161,15 @@ def _trend_figures(trend: Trend, peers: float | None, drawn: Draw) -> list[Figur
 
 
 def _peers(trend: Trend, report: Report) -> float | None:
-    """The median of what other hosts with the same hardware and load reach."""
+    """The median of what other hosts with the same hardware, load and kind of engine reach."""
     newest = trend.measurements[-1]
+    kind = (newest.workload, newest.hardware, newest.engine)
     others = [
         other.throughputs[-1]
         for other in (*_trends(report), *report.others)
         if other.host != trend.host
         and newest.workload
-        and (other.measurements[-1].workload, other.measurements[-1].hardware) == (newest.workload, newest.hardware)
+        and (other.measurements[-1].workload, other.measurements[-1].hardware, other.measurements[-1].engine) == kind
     ]
     return statistics.median(others) if others else None
 

@@ -43,7 +43,7 @@ def mark_text(mark: Mark) -> str:
 
 def _trend(series: list[Measurement]) -> Trend:
     newest = series[-1]
-    alike = tuple(one for one in series if one.id == newest.id or (one.workload and one.workload == newest.workload))
+    alike = tuple(one for one in series if one.id == newest.id or (one.workload and _kind(one) == _kind(newest)))
     return Trend(
         host=newest.host,
         server=newest.server,
@@ -51,6 +51,11 @@ def _trend(series: list[Measurement]) -> Trend:
         marks=tuple(mark for index in range(1, len(alike)) for mark in _marks(index, alike[index - 1], alike[index])),
         others=len(series) - len(alike),
     )
+
+
+def _kind(one: Measurement) -> tuple[str, str, str]:
+    """What has to be the same: the load, the hardware, and whether it was vLLM or one of its stand-ins."""
+    return one.workload, one.hardware, one.engine
 
 
 def _marks(index: int, before: Measurement, after: Measurement) -> list[Mark]:

@@ -137,7 +137,7 @@ a, without a verdict
   r5   2026-11-28 08:00  interrupted    stopped in apply: docker_engine: install
   r4   2026-11-27 08:00  a host failed  failed in apply: no
 
-a, nemotron
+a, nemotron: ▆▇▂
   run  began             verdict  output tok/s   change  baseline  vLLM      image           driver
   r3   2026-11-26 08:00  FAILED          4,400  −12.9 %  –         0.13.0 *  bbbbbbbbbbbb *  590.1
   r2   2026-11-25 08:00  passed          5,050   +1.0 %  accepted  0.12.0    aaaaaaaaaaaa    590.1 *

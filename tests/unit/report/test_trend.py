@@ -42,6 +42,12 @@ def test_other_workloads_are_counted_and_left_out() -> None:
     assert found.others == 1
 
 
+def test_a_stand_in_and_other_hardware_are_not_compared_with() -> None:
+    (found,) = trends([measurement(1, 0, engine="sim"), measurement(2, 1, hardware="h100"), measurement(3, 2)])
+    assert found.throughputs == (3,)
+    assert found.others == 2
+
+
 def test_a_workload_that_is_not_known_is_compared_with_nothing() -> None:
     (found,) = trends([measurement(1, 0, workload=""), measurement(2, 1, workload="")])
     assert found.throughputs == (2,)
