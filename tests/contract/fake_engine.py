@@ -46,6 +46,13 @@ if words[0] == "pull":
         end(1)
     print("v1: Pulling from %s\n0123456789ab: Pulling fs layer\n0123456789ab: Pull complete" % name)
     give(name, image)
+elif words[0] == "buildx":
+    print("#1 [internal] load build definition")
+    if not os.path.isfile(words[words.index("--file") + 1]):
+        print("ERROR: failed to read dockerfile")
+        end(1)
+    name, arch = words[words.index("--tag") + 1], words[words.index("--platform") + 1].split("/")[1]
+    give(name, {"id": "sha256:" + name, "arch": arch})
 elif words[0] == "load":
     archive = tarfile.open(words[words.index("--input") + 1]) if "--input" in words else tarfile.open(
         fileobj=sys.stdin.buffer, mode="r|")

@@ -177,6 +177,29 @@ def test_archives(host: Host) -> None:
     assert (host.folder / "arm.tar").exists()
 
 
+def test_a_build_and_one_that_fails(host: Host) -> None:
+    """Values reach Docker as they are; the end of the log and where the rest of it is are told."""
+    source = host.folder / "upstream"
+    source.mkdir()
+    (source / "Dockerfile").write_text("FROM scratch\n")
+    for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=source, check=True)
+    build = {"git": str(source), "ref": "main", "target": "vllm", "args": {"FLAGS": "{{ 7 * 7 }} $HOME 'a b'"}}
+    done = host.run(
+        {"reference": "vllm:built", "build": build},
+        {"reference": "vllm:broken", "build": {**build, "dockerfile": "docker/Dockerfile"}},
+        vllm_image_source_dir=str(host.folder / "source"),
+    )
+    assert done.rc == 2, str(done)
+    assert "building vllm:broken from" in done.text, str(done)
+    assert "ERROR: failed to read dockerfile" in done.text
+    assert f"The whole log is {host.logs}/vllm-image-" in done.text
+    assert host.engine.tags == ["vllm:built"]
+    first = host.engine.state["commands"][0]
+    assert first[-7:-1] == ["--file", first[-6], "--target", "vllm", "--build-arg", "FLAGS={{ 7 * 7 }} $HOME 'a b'"]
+    assert len(list((host.kept / "gpu-01").iterdir())) == 2
+
+
 def _holding(words: str, folder: Path) -> list[str]:
     files = [path for path in folder.rglob("*") if path.is_file()]
     return sorted(path.name for path in files if words in path.read_text(errors="replace"))
