@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from provisioner.cli.columns import columns
@@ -18,7 +18,7 @@ from provisioner.history.rundir import current_user
 from provisioner.history.store import open_store
 from provisioner.history.verdict import ServerVerdict
 from provisioner.validate.baseline import CHECK, PEERS_CHECK, figure_of, noise_of, number
-from provisioner.validate.levels import Place, comparable, levels_of, place_of, since_replaced
+from provisioner.validate.levels import Kind, kind_of, levels_of, place_of, since_replaced
 
 FIGURE: Figure = "output_throughput"
 
@@ -73,36 +73,36 @@ def show(host: str | None, *, fleet: str | None, json: bool) -> None:
 
 def shown(known: Sequence[Measurement], settings: Baseline) -> list[Shown]:
     """Every baseline there is, by fleet, host, server and load."""
-    newest: dict[tuple[Place, str, str, bool, str], Measurement] = {}
+    kinds: dict[Kind, list[Measurement]] = {}
     for one in known:
-        newest[place_of(one), one.workload, one.hardware, one.simulated, one.engine] = one
-    found = (_shown(one, comparable(one, known), settings) for _, one in sorted(newest.items()))
-    return [one for one in found if one is not None]
+        kinds.setdefault(kind_of(one), []).append(one)
+    found = (one for kin in kinds.values() for one in _of_kind(kin, settings))
+    return sorted(found, key=lambda one: (one.fleet, one.host, one.server, one.workload))
 
 
-def _shown(newest: Measurement, kin: Sequence[Measurement], settings: Baseline) -> Shown | None:
-    levels = levels_of(kin, FIGURE, settings)
-    own = levels.get(place_of(newest), ())
-    if not own:
-        return None
-    peers = [fmean(map(math.log, values)) for place, values in levels.items() if place != place_of(newest) and values]
-    series = since_replaced([one for one in kin if one.accepted and place_of(one) == place_of(newest)])
+def _of_kind(kin: Sequence[Measurement], settings: Baseline) -> Iterator[Shown]:
+    levels = {place: values for place, values in levels_of(kin, FIGURE, settings).items() if values}
     noise, _ = noise_of(list(levels.values()), FIGURE, settings)
-    return Shown(
-        fleet=newest.fleet,
-        host=newest.host,
-        server=newest.server,
-        hardware=newest.hardware,
-        workload=newest.workload,
-        baseline=math.exp(fmean(map(math.log, own))),
-        made_of=tuple(one.run_id for one in series if figure_of(one.result, FIGURE) in own),
-        accepted=len(series),
-        noise=math.expm1(noise),
-        peers=len(peers),
-        peers_baseline=math.exp(fmean(peers)) if peers else None,
-        last=newest.result.output_throughput,
-        last_run=newest.run_id,
-    )
+    means = {place: fmean(map(math.log, values)) for place, values in levels.items()}
+    for place, values in levels.items():
+        mine = [one for one in kin if place_of(one) == place]
+        counted = since_replaced([one for one in mine if one.accepted])
+        peers = [mean for other, mean in means.items() if other != place]
+        yield Shown(
+            fleet=place.fleet,
+            host=place.host,
+            server=place.server,
+            hardware=mine[-1].hardware,
+            workload=mine[-1].workload,
+            baseline=math.exp(means[place]),
+            made_of=tuple(one.run_id for one in counted if figure_of(one.result, FIGURE) in values),
+            accepted=len(counted),
+            noise=math.expm1(noise),
+            peers=len(peers),
+            peers_baseline=math.exp(fmean(peers)) if peers else None,
+            last=mine[-1].result.output_throughput,
+            last_run=mine[-1].run_id,
+        )
 
 
 def _fit(verdict: ServerVerdict, replace: bool) -> None:

@@ -113,6 +113,8 @@ def _tell(
     if inner and inner[0] in unwritten:
         inner = inner[1:]
     at = (*path, *inner)
+    if kind == "too_short" and entry["ctx"]["actual_length"] < len(entry["input"]):
+        return  # items that are wrong themselves were not counted, and have been told
     if kind == "missing":
         document.add((*at, entry["loc"][-1]), "is missing")
         return
@@ -136,6 +138,8 @@ def _reason(kind: str, entry: Any, at: Key) -> tuple[str, str | None]:
     context, value = entry.get("ctx", {}), entry["input"]
     if kind == "value_error":
         return str(context["error"]), None
+    if kind == "too_short":
+        return f"expected a list of {context['min_length']} or more, got {context['actual_length']}", None
     if kind == "literal_error":
         options = re.findall(r"'([^']*)'", context["expected"])
         hint = did_you_mean(value, options) if isinstance(value, str) and not is_private(at) else None

@@ -20,7 +20,7 @@ from provisioner.validate.baseline import (
     decided,
     required,
 )
-from provisioner.validate.levels import Levels, Place, levels_of
+from provisioner.validate.levels import Kind, Levels, Place, kind_of, levels_of
 from provisioner.validate.validate import Again, Judged
 
 POLICY = "policy: passed"
@@ -83,7 +83,8 @@ class BaselineGate:
         with self._lock:  # hosts alike ask for the same
             if key not in self._known:
                 found = self._store.measurements(hardware=plan.hardware, workload=workload(server))
-                alike = [one for one in found if (one.simulated, one.engine) == (plan.simulated, engine)]
+                kind = Kind(workload(server), plan.hardware, plan.simulated, engine)
+                alike = [one for one in found if kind_of(one) == kind]
                 self._known[key] = {figure: levels_of(alike, figure, settings) for figure in settings.figures}
             return self._known[key]
 

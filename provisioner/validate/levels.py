@@ -26,10 +26,24 @@ def place_of(one: Measurement) -> Place:
     return Place(one.fleet, one.host, one.server)
 
 
+class Kind(NamedTuple):
+    """What measurements must share to be compared: the load, the hardware, and what stands in for the real thing."""
+
+    workload: str
+    """"" where it is not known: such measurements are compared with none"""
+    hardware: str
+    simulated: bool
+    engine: str
+
+
+def kind_of(one: Measurement) -> Kind:
+    """What it can be compared with."""
+    return Kind(one.workload, one.hardware, one.simulated, one.engine)
+
+
 def comparable(one: Measurement, known: Sequence[Measurement]) -> tuple[Measurement, ...]:
-    """Those of `known` that can be compared with `one`: the same load, hardware and kind of engine, stand-ins with
-    stand-ins. None where the load is not known."""
-    return tuple(other for other in known if one.workload and _kind(other) == _kind(one))
+    """Those of `known` that can be compared with `one`."""
+    return tuple(other for other in known if one.workload and kind_of(other) == kind_of(one))
 
 
 def levels_of(known: Sequence[Measurement], figure: Figure, settings: Baseline) -> dict[Place, tuple[float, ...]]:
@@ -45,10 +59,6 @@ def since_replaced(series: Sequence[Measurement]) -> Sequence[Measurement]:
     """What counts of the accepted measurements of one place: what was accepted before the last replacement does not."""
     since = max((one.replaces for one in series), default=0)
     return [one for one in series if one.acceptance >= since]
-
-
-def _kind(one: Measurement) -> tuple[str, str, bool, str]:
-    return one.workload, one.hardware, one.simulated, one.engine
 
 
 def _values(series: Sequence[Measurement], figure: Figure) -> list[float]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from builders import converged, facts, plan
+from samples import verdict
 from worlds import World, proven
 
 from provisioner.apply.outcome import TaskChange
@@ -19,7 +21,9 @@ from provisioner.cli.main import run
 from provisioner.errors import Exit, UnreachableError, UsageError
 from provisioner.fleet.load import load_fleet
 from provisioner.history.events import Event
+from provisioner.history.store import open_store
 from provisioner.plan.facts import Facts
+from provisioner.plan.workload import workload
 from provisioner.rollout.execute import HostOutcome
 
 FLEET = "hosts: [{hosts}]\nservers:\n  nemotron: {{recipe: nemotron-3-nano}}\n"
@@ -160,6 +164,37 @@ class TestApply:
         record = json.loads((run_dir / "record.json").read_text())
         assert record["exit_code"] == code
         assert record["finished"]
+        with open_store() as history:
+            row = history.run("latest")
+        assert (row.id, row.exit_code, row.hosts) == (run_dir.name, code, ("a",))
+        assert row.command[1:] == tuple(sys.argv[1:])
+
+    def test_what_a_run_finds_out_is_in_the_history_at_once(self, stage: Stage) -> None:
+        """Verdicts while the run goes on, what it accepts when it ends."""
+        path = stage.hosts(a=facts("a"), b=facts("b"))
+
+        def execute(seen: Any, *_: Any, on_event: Any, options: Any, **__: Any) -> tuple[HostOutcome, ...]:
+            good, bad = verdict("a"), verdict("b", output=1.0, passed=False, exit_code=3)
+            for host, told in zip(seen.work, (good, bad), strict=True):
+                on_event(Event(host=told.host, phase="benchmark", status="ok"))
+                options.on_verdict(host, host.plan.servers[0], told)
+            with open_store(read_only=True) as history:
+                assert [one.accepted for one in history.measurements()] == [False, False]
+                assert history.run("latest").ended_at is None
+            return HostOutcome("a", Exit.OK, verdicts=(good,)), HostOutcome("b", Exit.GATE_FAILED, verdicts=(bad,))
+
+        stage.patch.setattr(module, "execute", execute)
+        assert run([path, "--yes"]) == Exit.GATE_FAILED
+        with open_store(read_only=True) as history:
+            found = history.measurements()
+            last = history.run("latest")
+            assert [event.host for event in history.events(last.id)] == ["a", "b"]
+        assert [(one.host, one.accepted, one.driver) for one in found] == [
+            ("a", True, "580.95.05"),
+            ("b", False, "580.95.05"),
+        ]
+        assert {one.workload for one in found} == {workload(plan(load_fleet(stage.path), facts("a")).servers[0])}
+        assert last.exit_code == Exit.GATE_FAILED
 
     def test_secrets_are_not_in_the_run_directory(self, stage: Stage) -> None:
         stage.patch.setenv("PLANTED", "planted-s3cret")
