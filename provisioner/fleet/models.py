@@ -146,7 +146,7 @@ class Docker(Frozen):
     min_free_gib: Annotated[int, Field(ge=0, strict=True)] = 30
     """GiB that must be free before an image is fetched or built (vllm/vllm-openai unpacks to more than 20 GB)"""
     keep_images: Annotated[int, Field(ge=0, strict=True)] = 1
-    """How many earlier sets of images a host keeps, to go back to. Older ones are removed when the next set comes, of
+    """How many earlier sets of images a host keeps, to go back to. Older ones are removed when a new image comes, of
     those that were fetched or built by a run, and no others."""
 
 

@@ -74,7 +74,8 @@ def _images(plan: HostPlan, facts: Facts) -> list[Change]:
             found.append(Change(role="vllm_image", subject=image.reference, reason=f"not there; {_how(image)}"))
         elif image.deploy_tag and image.deploy_tag not in present.tags:
             found.append(Change(role="vllm_image", subject=image.deploy_tag, reason=f"will be {image.reference}"))
-    return [*found, *_old_images(plan, facts)]
+    comes = any(facts.image(image.reference) is None for image in plan.images)
+    return [*found, *(_old_images(plan, facts) if comes else ())]
 
 
 def _how(image: model.Image) -> str:
@@ -84,7 +85,7 @@ def _how(image: model.Image) -> str:
 
 
 def _old_images(plan: HostPlan, facts: Facts) -> list[Change]:
-    """What goes when other images come: the role's own code says it."""
+    """What goes when an image comes: the role's own code says it."""
     ours = render.filters("vllm_image")
     record = ours["vllm_image_record"](next((file.content for file in facts.files if file.path == IMAGE_RECORD), ""))
     old = ours["vllm_image_outdated"](record, [image.reference for image in plan.images], plan.image_keep)

@@ -76,7 +76,7 @@ def given(known, references, brought=()):
 def outdated(known, references, keep):
     """Names that go when the host is given `references`: ours, and in none of the `keep` sets before that.
 
-    None where it is given what it has: images go when others come, and at no other time.
+    None where it is given what it had.
     """
     after = given(known, references)
     if after["sets"][:1] == known["sets"][:1]:
