@@ -34,7 +34,7 @@ def result_of(options: argparse.Namespace, outcomes: list[Outcome], duration: fl
         "total_input_tokens": inputs,
         "total_output_tokens": outputs,
         "request_throughput": len(good) / duration,
-        "request_goodput": None,
+        "request_goodput": _goodput(options, good, duration),
         "output_throughput": outputs / duration,
         "total_token_throughput": (inputs + outputs) / duration,
         "max_output_tokens_per_s": peak,
@@ -116,6 +116,18 @@ def _head(options: argparse.Namespace, figures: dict[str, Any]) -> list[str]:
     ]
     shown = [f"{name:<40} {f'{value:.2f}' if isinstance(value, float) else value:<10}" for name, value in rows]
     return [f"{' Serving Benchmark Result ':=^50}", *shown]
+
+
+def _goodput(options: argparse.Namespace, good: list[Outcome], duration: float) -> float | None:
+    """Answers a second that kept every limit of --goodput (METRIC:MILLISECONDS …); None without limits, as in vLLM."""
+    if not options.goodput:
+        return None
+    limits = dict(word.split(":", 1) for word in options.goodput)
+
+    def kept(outcome: Outcome) -> bool:
+        return all(1000 * value <= float(limit) for name, limit in limits.items() for value in _values(name, [outcome]))
+
+    return sum(kept(outcome) for outcome in good) / duration
 
 
 def _values(name: str, good: list[Outcome]) -> list[float]:

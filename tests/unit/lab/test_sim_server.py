@@ -120,6 +120,18 @@ def test_the_benchmark_measures_and_writes_vllms_keys(
     assert 0 < result["median_ttft_ms"] < result["median_e2el_ms"]
 
 
+@pytest.mark.parametrize(("limits", "share"), [([], None), (["ttft:60000", "e2el:60000"], 1), (["tpot:0.000001"], 0)])
+def test_goodput_counts_answers_within_every_limit(
+    server: Server, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: list[str], share: int | None
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    words = ["--save-result", "--result-dir", str(tmp_path), "--result-filename", "r.json"]
+    words += ["--goodput", *limits] if limits else []
+    assert bench(arguments.parse(bench_options(server, model, *words))) == 0
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["request_goodput"] == (None if share is None else share * result["request_throughput"])
+
+
 def test_failed_requests_are_counted_and_the_exit_code_stays_0(
     server: Server, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
