@@ -173,10 +173,12 @@ def _report(planted: Planted) -> str:
 
 def _files_with(planted: Planted, place: Path, skip: str = "references") -> list[str]:
     """Files under a folder of this machine that hold either secret."""
-    words = ["grep", "-rlF", "-D", "skip", f"--exclude-dir={skip}", "-e", planted.token, "-e", planted.key, str(place)]
-    found = subprocess.run(words, capture_output=True, text=True, check=False).stdout.splitlines()
+    # of one file system: a folder may have /proc mounted in it, which has no end
+    files = ["find", str(place), "-xdev", "-name", skip, "-prune", "-o", "-type", "f"]
+    grep = ["-exec", "grep", "-lF", "-e", planted.token, "-e", planted.key, "{}", "+"]
+    found = subprocess.run([*files, *grep], capture_output=True, text=True, check=False, timeout=300).stdout
     # The lab's caches hold the disks of its hosts, which have tests of their own below.
-    return [path for path in found if not path.startswith(f"{cache_dir()}/")]
+    return [path for path in found.splitlines() if not path.startswith(f"{cache_dir()}/")]
 
 
 def _grep(host: str, value: str) -> list[str]:
