@@ -62,3 +62,8 @@ def test_a_proof_of_another_plan() -> None:
 
 def test_no_proof() -> None:
     assert why(converged(plan(), facts()), None) == "runs as planned but is not validated yet"
+
+
+def test_a_proof_of_other_objectives() -> None:
+    seen, other = converged(plan()), plan(fleet(server(slo={"default": ("output_throughput >= 1 tok/s",)})))
+    assert why(seen, proof(seen, other)) == "validate again: what was proven is not what is planned now"
