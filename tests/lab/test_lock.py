@@ -119,8 +119,6 @@ def _fleet(lab: Lab, name: str, host: str, **server: Any) -> Path:
 def test_the_locked_ones_are_installed_until_the_lock_moves(
     lab: Lab, served: str, upstream: Upstream, fleet: Path
 ) -> None:
-    assert lab.run("lock", fleet, "--check").rc == 5
-    assert not fleet.with_suffix(".lock").exists()
     first = _locked(lab, fleet)
     assert (first.images[IMAGE].platforms.keys(), first.models[MODEL].keys()) == ({"linux/amd64"}, {"main"})
     upstream.move()
@@ -137,7 +135,7 @@ def test_the_locked_ones_are_installed_until_the_lock_moves(
     # what a branch stood for when somebody downloaded it is not what is locked
     cache = f"/var/lib/vllm/huggingface/hub/models--{MODEL.replace('/', '--')}"
     shell(served, f"mkdir -p {cache}/refs && printf %s {first.models[MODEL]['main']} > {cache}/refs/main")
-    moved = lab.run(fleet, "--yes", "--update-lock")
+    moved = lab.run(fleet, "--yes", "--update-lock", "--smoke")
     assert moved.rc == 0, str(moved)
     second = read_lock(fleet)
     assert second is not None
@@ -146,7 +144,6 @@ def test_the_locked_ones_are_installed_until_the_lock_moves(
     assert second.images[IMAGE].digest != first.images[IMAGE].digest
     assert second.plugins[MODEL][PLUGIN].sha256 != first.plugins[MODEL][PLUGIN].sha256
     _runs(served, second)
-    assert lab.run("plan", fleet).rc == 0
 
 
 def test_a_source_is_locked_to_its_commit(lab: Lab, served: str, upstream: Upstream) -> None:
