@@ -14,6 +14,7 @@ from provisioner.lab.paths import state_dir
 from provisioner.lab.process import run, wait_until
 
 _GPUS = "/etc/lab-gpus.csv"
+_SLOWING = "/run/lab-slowing.pid"
 
 
 def on_host(name: str, argv: Sequence[str], *, timeout: float = 60) -> str:
@@ -102,14 +103,17 @@ def port_taken(name: str, port: int) -> Iterator[None]:
 
 
 @contextmanager
-def slowed(name: str, container: str, cpus: float) -> Iterator[None]:
-    """A container of the host gets that much of one processor's time, and no more. It goes on running: nothing but its
-    speed tells."""
-    on_host(name, ["docker", "update", "--cpus", f"{cpus:g}", container])
+def slowed(name: str, container: str, share: float) -> Iterator[None]:
+    """A container of the host runs for that share of the time, and stands still for the rest, ten times a second.
+    Nothing but its speed tells. (`docker update --cpus` needs a cgroup controller that not every machine has.)"""
+    processes = " ".join(on_host(name, ["docker", "top", container, "-eo", "pid"]).split()[1:])
+    pulse = f"kill -STOP {processes} && sleep {(1 - share) / 10:.3f}; kill -CONT {processes} && sleep {share / 10:.3f}"
+    loop = f"echo $$ > {_SLOWING}; while {pulse}; do :; done"
+    docker(["exec", "--detach", name, "sh", "-c", loop], what=f"slowing {container} on {name}")
     try:
         yield
     finally:
-        on_host(name, ["docker", "update", "--cpus", "0", container])
+        on_host(name, ["sh", "-c", f"kill $(cat {_SLOWING}); rm {_SLOWING}; kill -CONT {processes}"])
 
 
 def kill_container(name: str, container: str) -> None:

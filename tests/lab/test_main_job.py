@@ -159,7 +159,8 @@ def test_it_is_run_as_the_guide_says(report: dict[str, Any]) -> None:
         assert told["HostConfig"]["DeviceRequests"][0]["Count"] == -1
         assert told["Config"]["Entrypoint"] == ["vllm"]
         assert told["Config"]["Cmd"][:2] == ["serve", BF16 if host == SPARK else FP8]
-        assert any(bind.endswith(":/root/.cache/huggingface") for bind in told["HostConfig"]["Binds"])
+        # the guide's mount; servers only read there
+        assert "/var/lib/vllm/huggingface:/root/.cache/huggingface:ro" in told["HostConfig"]["Binds"]
         names = {line.partition("=")[0] for line in told["Config"]["Env"]}
         assert "HF_HOME" in names
         assert not {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"} & names
@@ -190,11 +191,11 @@ def test_again_nothing_changes(lab: Lab, report: dict[str, Any]) -> None:
 
 
 def test_the_report_of_the_run(lab: Lab, first: Done, report: dict[str, Any], tmp_path: Path) -> None:
-    page = tmp_path / "report.html"
-    done = lab.run("report", "--fleet", "lab", "--html", page)
+    page, run = tmp_path / "report.html", _run_of(first)
+    done = lab.run("report", run, "--html", page)
     assert done.rc == 0, str(done)
     text = page.read_text()
-    told = lab.run("report", "--fleet", "lab", "--json")
+    told = lab.run("report", run, "--json")
     assert told.rc == 0, str(told)
     hosts = {host["name"]: host for host in json.loads(told.stdout)["hosts"]}
     assert set(hosts) == set(report)
@@ -217,3 +218,8 @@ def test_who_is_to_be_watched(lab: Lab, first: Done, report: dict[str, Any], tmp
     metrics = (tmp_path / "textfile" / "provision.prom").read_text()
     assert metrics.count("\nprovision_server_passed{") == len(HOSTS)
     assert read_json(tmp_path / "targets" / "vllm.json") == []
+
+
+def _run_of(done: Done) -> str:
+    record = next(line for line in done.stdout.splitlines() if line.startswith("record: "))
+    return Path(record.removeprefix("record: ")).name
