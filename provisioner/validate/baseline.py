@@ -34,9 +34,9 @@ HELD = 3
 """accepted benchmarks in a row, all better than the level by more than the tolerance, that make a new level"""
 NOISE_WEIGHT = 8
 SPREAD_WEIGHT = 4
-LATENCY_SCALE = 2
-TAIL_SCALE = 4
-"""how much more latencies, and their 99th percentiles, scatter than throughputs do, to begin with"""
+FIRST_TOKEN_SCALE, TAIL_SCALE = 5, 5
+"""how much more the time to first token scatters than throughputs do, and how much more 99th percentiles do than
+averages, to begin with; about as much as recorded benchmarks show (tests/recorded/bench)"""
 RUN_SHARE = 0.5
 """of the noise's variance, what benchmarks of one validation have in common"""
 
@@ -283,8 +283,8 @@ def _as_share(lost: float, figure: Figure) -> float:
 
 
 def _prior(figure: Figure, settings: Baseline) -> float:
-    scale = 1 if not is_latency(figure) else TAIL_SCALE if figure.startswith("p99") else LATENCY_SCALE
-    return scale * _log(settings.noise_percent)
+    scale = FIRST_TOKEN_SCALE if "_ttft_" in figure else 1
+    return scale * (TAIL_SCALE if figure.startswith("p99_") else 1) * _log(settings.noise_percent)
 
 
 def _log(percent: float) -> float:

@@ -178,9 +178,9 @@ def test_two_runs_side_by_side(told: History, capsys: pytest.CaptureFixture[str]
         "  vLLM: 0.12.0 → 0.13.0",
         "  image: aaaaaaaaaaaa → bbbbbbbbbbbb",
         "  driver: 580.95 → 590.1",
-        "  figure                       A      B  B against A  noise",
-        "  output_throughput        5,000  4,400      −12.0 %  1.4 %  worse",
-        "  total_token_throughput  10,000  8,800      −12.0 %  1.4 %  worse",
+        "  figure                       A      B  B against A   noise",
+        "  output_throughput        5,000  4,400      −12.0 %   1.4 %  worse",
+        "  total_token_throughput  10,000  8,800      −12.0 %   1.4 %  worse",
     ]
     assert lines[-1].split("  ")[-1] == "within noise"
     assert said(capsys, "compare", "r4", "r5").splitlines()[3:] == ["neither run has a benchmark"]
