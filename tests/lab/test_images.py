@@ -1,4 +1,7 @@
-"""Images behind a login: pulled with a password by reference, which is nowhere afterwards, and refused without it."""
+"""Images behind a login, whose password is nowhere afterwards; then without registry and hub: archives, models on NFS.
+
+One host, in this order: it is given one image after the other.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import DEPLOY_TAG, FP8, SIM_IMAGE, Done, Lab, chat, container, shell, show
 
+from provisioner.lab.docker import docker
 from provisioner.lab.paths import cache_dir, state_dir
 from provisioner.lab.registry import PRIVATE_PORT, PULL_PORT, USER, password_file
 
+FIRST, SECOND = "vllm/vllm-openai:v0.12.0-archive1", "vllm/vllm-openai:v0.12.0-archive2"
+THEIRS = "somebody/else:1"
+ON_HOST = "/srv/images/second.tar.gz"
+MODELS = "/mnt/models"
 PLACES = "/etc /var /run /root /home /tmp /dev/shm /opt /usr/local /srv"
 VARIABLE = "LAB_REGISTRY_PASSWORD"
 
@@ -134,6 +143,81 @@ def test_the_password_was_seen_nowhere(lab: Lab, pulled: Pulled, served: str) ->
     assert _files_with(pulled.password, lab.state) == []
     assert _files_with(pulled.password, state_dir() / "log") == []
     assert _files_with(pulled.password, password_file(state_dir())), "grep finds what is there"
+
+
+@pytest.fixture(scope="module")
+def archives(lab: Lab, served: str, pulled: Pulled) -> Iterator[Path]:
+    """The folder of the first archive on this machine; the second is on the host, and so is a read-only model cache."""
+    folder = lab.folder / "images"
+    folder.mkdir()
+    for number, name in enumerate((FIRST, SECOND)):
+        file = f"FROM {SIM_IMAGE}\\nLABEL n={number}\\n"
+        shell(served, f"printf '{file}' | DOCKER_BUILDKIT=0 docker build -q -t {name} -")
+    shell(served, f"docker tag {FIRST} {THEIRS}")
+    shell(served, f"docker save {FIRST} -o /root/first.tar && docker image rm {FIRST}", timeout=120)
+    docker(["cp", f"{served}:/root/first.tar", str(folder / "first.tar")], what="fetching the archive", timeout=120)
+    shell(served, f"mkdir -p /srv/images && docker save {SECOND} | gzip -1 > {ON_HOST}", timeout=120)
+    shell(served, f"docker image rm {SECOND}; rm /root/first.tar")
+    shell(served, f"mkdir -p {MODELS} && mount --bind /var/lib/vllm/huggingface {MODELS}")
+    shell(served, f"mount -o remount,bind,ro {MODELS}")
+    yield folder
+    shell(served, f"umount --lazy {MODELS}; docker image rm {THEIRS}; rm -r /srv/images")
+
+
+def _archive(lab: Lab, host: str, name: str, path: str, image: str, at: str = "control", **top: Any) -> Path:
+    archive = {"path": path, "image": image, "at": at}
+    return lab.write_fleet(name, [host], image={"default": {"archive": archive}}, **top)
+
+
+def test_an_archive_that_is_not_there_stops_the_run_before_it_begins(lab: Lab, served: str, archives: Path) -> None:
+    there = lab.run(_archive(lab, served, "archive-gone", "/srv/images/none.tar", SECOND, "host"), "--yes")
+    assert there.rc == 1, str(there)
+    assert f"/srv/images/none.tar is not there, from which {SECOND} is to be loaded" in there.text, str(there)
+    here = lab.run(_archive(lab, served, "archive-gone", "images/none.tar", FIRST), "--yes")
+    assert here.rc == 2, str(here)
+    assert 'no such file: "images/none.tar"' in here.text, str(here)
+
+
+def test_an_archive_of_this_machine(lab: Lab, served: str, pulled: Pulled, archives: Path) -> None:
+    """The image before the last goes; the last stays, and so does what somebody else has."""
+    fleet = _archive(lab, served, "archive", "images/first.tar", FIRST)
+    planned = lab.run("plan", fleet)
+    assert f"not there; will be loaded from {archives}/first.tar" in planned.stdout, str(planned)
+    assert f"{SIM_IMAGE}: will be removed: an earlier run brought it, and docker.keep_images is 1" in planned.stdout
+    done = lab.run(fleet, "--yes", "--smoke")
+    assert done.rc == 0, str(done)
+    assert chat(served, FP8)[0] == 200
+    assert FIRST in shell(served, "docker inspect vllm-sim --format '{{.Config.Image}}'")
+    images = shell(served, "docker image ls --format '{{.Repository}}:{{.Tag}}'").split()
+    assert SIM_IMAGE not in images
+    assert {pulled.image, FIRST, THEIRS} <= set(images)
+    assert shell(served, "ls /var/lib/vllm/archives").split() == []
+
+
+def test_an_archive_of_the_host_with_models_that_are_there(lab: Lab, served: str, archives: Path) -> None:
+    weights = {"top_weights": {"cache_dir": MODELS, "download": False}, "top_hub": {}}
+    fleet = _archive(lab, served, "archive", ON_HOST, SECOND, "host", **weights)
+    done = lab.run(fleet, "--yes")
+    assert done.rc == 0, str(done)
+    assert chat(served, FP8)[0] == 200
+    mounts = shell(served, "docker inspect vllm-sim --format '{{json .HostConfig.Binds}}'")
+    assert f"{MODELS}:/root/.cache/huggingface:ro" in mounts
+    assert not any(event["task"].startswith("model_weights: Download") for event in _events(lab, "archive"))
+    again = lab.run(fleet, "--yes")
+    assert "nothing changed" in again.stdout, str(again)
+
+
+def test_models_that_are_not_there(lab: Lab, served: str, archives: Path) -> None:
+    weights = {"top_weights": {"cache_dir": "/mnt/nothing", "download": False}, "top_hub": {}}
+    done = lab.run(_archive(lab, served, "archive-models", ON_HOST, SECOND, "host", **weights), "--yes")
+    assert done.rc == 1, str(done)
+    assert f"{FP8} is not whole in /mnt/nothing (it is not there), and weights.download is false" in done.text, str(
+        done
+    )
+
+
+def _events(lab: Lab, fleet: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (lab.latest_run(fleet) / "events.jsonl").read_text().splitlines()]
 
 
 def _files_with(password: str, place: Path) -> list[str]:
