@@ -194,7 +194,7 @@ def test_prometheus_finds_the_servers_and_sees_one_go(tmp_path: Path) -> None:
     port = free_port()
     files = written(tmp_path, port=port)
     config = yaml.safe_load(files["prometheus.yml"])
-    config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    config["global"] = {"scrape_interval": "2s", "evaluation_interval": "1s"}
     exporter = node_exporter(files["textfile/provision.prom"])
     node = {"job_name": "node", "static_configs": [{"targets": [f"127.0.0.1:{exporter.server_address[1]}"]}]}
     config["scrape_configs"].append(node)
