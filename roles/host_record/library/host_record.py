@@ -102,7 +102,7 @@ def before(record, part, wanted):
     """Takes down what a change may touch. `wanted`: the module's options."""
     # What an interrupted run left half told is told now: a fresh look would count it as there before.
     after(record, part)
-    told = record["parts"].setdefault(part, {})
+    told = record["parts"].get(part, {})
     if wanted["packages"] or wanted["settings"]:
         record["pending"][part] = {
             "packages": packages() if wanted["packages"] else None,
@@ -118,6 +118,7 @@ def before(record, part, wanted):
             known = told.setdefault(kind, {})
             if name not in known:
                 known[name] = look(name)
+    keep(record, part, told)
 
 
 def after(record, part):
@@ -125,7 +126,7 @@ def after(record, part):
     pending = record["pending"].pop(part, None)
     if pending is None:
         return
-    told = record["parts"].setdefault(part, {})
+    told = record["parts"].get(part, {})
     if pending["packages"] is not None:
         known = told.setdefault("packages", {})
         for name, change in came(pending["packages"], packages(), pending["asked"], chosen_by_hand()).items():
@@ -136,6 +137,14 @@ def after(record, part):
         if new != old:
             known = told.setdefault("settings", {}).setdefault(path, {"text": old, "before": {}, "after": {}})
             merge_keys(known, parsed(old), parsed(new))
+    keep(record, part, told)
+
+
+def keep(record, part, told):
+    """A part as it is told now; nothing of it where nothing is told."""
+    record["parts"].pop(part, None)
+    if found := {kind: names for kind, names in told.items() if names}:
+        record["parts"][part] = found
 
 
 def came(old, new, asked, by_hand):
@@ -380,25 +389,26 @@ def main():
 def answer(params, check_mode):
     """What the module returns, after doing it."""
     record, state, part = read(), params["state"], params["part"]
-    was = json.dumps([record["parts"], record["folders"]], sort_keys=True)
     if state == "read":
         for pending in list(record["pending"]):
             after(record, pending)
         return {"changed": False, "record": record, "now": now(record)}
     if check_mode:
         return {"changed": False, "record": record}
-    if state == "undone":
-        changed = undo(record, part)
-        return {"changed": bool(changed), "record": record, "settings": changed}
-    if state == "settled":
-        if settle(record):
-            return {"changed": was != "[{}, []]", "record": record}
-    elif state == "before":
+    if state == "before":
         before(record, part, params)
-    else:
+    elif state == "after":
         after(record, part)
+    elif state == "undone":
+        settings = undo(record, part)
+        return {"changed": bool(settings), "record": record, "settings": settings}
+    else:
+        was = bool(record["parts"])
+        if settle(record):
+            return {"changed": was, "record": record}
     write(record)
-    return {"changed": json.dumps([record["parts"], record["folders"]], sort_keys=True) != was, "record": record}
+    # keeping books is no change of the host
+    return {"changed": False, "record": record}
 
 
 if __name__ == "__main__":

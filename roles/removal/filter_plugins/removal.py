@@ -48,7 +48,7 @@ def _server(one):
 def _staying_parts(record, now, look, engine_ours, weights, docker):
     """part → why it stays."""
     why = {}
-    if WEIGHTS in record["parts"] and not weights and _there(record["parts"][WEIGHTS], now):
+    if not weights and _brought(record["parts"].get(WEIGHTS, {}), now):
         why[WEIGHTS] = "not asked for (--purge-weights)"
     ours = {_server(one)["container"] for one in look["servers"]}
     containers = [one for one in (look["docker"] or {"containers": []})["containers"] if one["name"] not in ours]
@@ -162,8 +162,12 @@ def _ours(record, now, part, name):
     return was is not None and was["before"] is None and name in now["packages"]
 
 
-def _there(told, now):
-    return any(now["paths"][path] != "missing" for path, was in told.get("paths", {}).items() if was == "missing")
+def _brought(told, now):
+    """Paths of a part that are there and were not, without those inside others."""
+    found = [
+        path for path, was in told.get("paths", {}).items() if was == "missing" and now["paths"][path] != "missing"
+    ]
+    return [path for path in found if not any(path.startswith(f"{other}/") for other in found)]
 
 
 def _size(look, path):

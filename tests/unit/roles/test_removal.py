@@ -195,6 +195,11 @@ def test_weights_in_a_folder_that_was_there_go_one_by_one() -> None:
     assert plan(record, now={"paths": {model: "missing"}})["stays"] == []
 
 
+def test_of_folders_inside_others_the_outer_one_is_told() -> None:
+    record = {"model_weights": {"paths": dict.fromkeys((CACHE, f"{CACHE}/hub/m", f"{CACHE}-2"), "missing")}}
+    assert plan(record)["stays"] == [f"weights {CACHE} (3.0 GiB), {CACHE}-2: not asked for (--purge-weights)"]
+
+
 def test_a_file_that_was_replaced_comes_back() -> None:
     was = {"text": "theirs", "mode": "0640"}
     found = plan({"tools": {"paths": {"/etc/x": was}}}, now={"paths": {"/etc/x": {"text": "ours", "mode": "0644"}}})
