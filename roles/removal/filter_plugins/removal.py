@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 ENGINES = ("docker.io", "docker-ce", "moby-engine")
+NAMED = (*ENGINES, "nvidia-container-toolkit")
 WEIGHTS, DOCKER, TOOLKIT, IMAGES = "model_weights", "docker_engine", "nvidia_container_toolkit", "vllm_image"
 UNTIL_REBOOT = "its bridge docker0 and its firewall rules are gone after the next reboot"
 
@@ -115,9 +116,7 @@ def _packages(plan, record, now, look, going):
 
 def _part(plan, part, told, now, look, late):
     """Paths, settings, groups and services of one part that goes."""
-    paths = [
-        path for path, was in told.get("paths", {}).items() if was == "missing" and now["paths"][path] != "missing"
-    ]
+    paths = _brought(told, now)
     plan["late_paths" if late else "paths"] += paths
     emptied = [path for path, was in told.get("paths", {}).items() if was == "empty" and now["paths"][path] == "kept"]
     plan["emptied"] += emptied
@@ -142,14 +141,12 @@ def _part(plan, part, told, now, look, late):
 
 
 def _subject(part, record, now, look):
-    """What a part is, in words."""
+    """What a part that stays is, in words."""
     if part == WEIGHTS:
-        paths = [path for path, was in record["parts"][part].get("paths", {}).items() if was == "missing"]
-        return "weights " + ", ".join(f"{path}{_size(look, path)}" for path in paths if now["paths"][path] != "missing")
-    names = _packages_there(record, now, part)
-    return {DOCKER: "Docker", TOOLKIT: "container toolkit"}.get(part, part) + (
-        f" ({', '.join(names)})" if names else ""
-    )
+        return "weights " + ", ".join(f"{path}{_size(look, path)}" for path in _brought(record["parts"][part], now))
+    first, *rest = sorted(_packages_there(record, now, part), key=lambda name: name not in NAMED)
+    more = f" and {len(rest)} more package{'s' if len(rest) > 1 else ''}" if rest else ""
+    return f"{'Docker' if part == DOCKER else 'container toolkit'} ({first}{more})"
 
 
 def _packages_there(record, now, part):
