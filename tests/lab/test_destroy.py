@@ -36,7 +36,7 @@ def test_a_host_that_was_fresh_is_fresh_again(pristine: Snapshot, cleared: tuple
 
 @pytest.fixture(scope="module")
 def used(lab: Lab) -> Snapshot:
-    """A host with a Docker of the distribution, set up by somebody, and with a container of theirs; then provisioned."""
+    """A host with a Docker that somebody set up and uses, before it was provisioned."""
     for command in (
         "apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qqy install docker.io docker-cli",
         f"mkdir -p /etc/docker && printf '{THEIRS}' > /etc/docker/daemon.json && systemctl restart docker",
