@@ -22,6 +22,8 @@ from provisioner.rollout.connections import Connections
 LOOK_TIMEOUT_S = 300.0
 """counting the bytes of a cache on a slow disk takes a while"""
 MAX_WORKERS = 32
+RECORD = "/var/lib/vllm/installed.json"
+"""on every host, written by the roles"""
 BEGIN, END = "<<<provision-removal", "provision-removal>>>"
 _ASK = """
 import json, sys, types
@@ -31,7 +33,7 @@ modules = {{name: types.ModuleType(name) for name in ("host_record", "removal_lo
 for name, text in zip(modules, {texts!r}):
     exec(compile(text, name, "exec"), modules[name].__dict__)
 try:
-    answer = modules["host_record"].answer({{"state": "read", "part": ""}}, True)
+    answer = modules["host_record"].answer({{"state": "read", "part": "", "file": {record!r}}}, True)
 except modules["host_record"].RecordError as error:
     sys.exit(str(error))
 answer["look"] = modules["removal_look"].look(answer["record"])
@@ -109,7 +111,7 @@ def worst(results: Sequence[HostResult]) -> Exit:
 def script() -> str:
     """What the host's python3 is given: the roles' own modules and a call of each."""
     texts = [assets.module("host_record", "host_record"), assets.module("removal", "removal_look")]
-    return _ASK.format(texts=texts, begin=BEGIN, end=END)
+    return _ASK.format(texts=texts, record=RECORD, begin=BEGIN, end=END)
 
 
 def _answer(transport: Transport) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ description:
   - O(state=before) goes before a change and O(state=after) after it; a run that dies between them loses nothing.
   - Nothing is written in check mode.
 options:
+  file: {description: The record., type: path, default: /var/lib/vllm/installed.json}
   part: {description: Who changes something; the name of a role., type: str, default: ""}
   state:
     description:
@@ -73,7 +74,7 @@ class RecordError(Exception):
     """The record cannot be read."""
 
 
-def read():
+def read(file=RECORD):
     """The record: {"version", "folders": [path], "parts": {part: {kind: {name: as it was}}}, "pending": {part: ...}}.
 
     As it was, by kind: packages {"before", "after"}, versions or None; paths "missing", "empty" (a folder), "kept" (not
@@ -81,24 +82,24 @@ def read():
     images an id or None; groups None. `folders` are those that were made for the rest.
     """
     try:
-        found = json.loads(Path(RECORD).read_text(encoding="utf-8"))
+        found = json.loads(Path(file).read_text(encoding="utf-8"))
         version = found["version"]
     except FileNotFoundError:
         return {"version": VERSION, "folders": [], "parts": {}, "pending": {}}
     except (ValueError, TypeError, KeyError) as error:
-        raise RecordError(f"{RECORD} cannot be read ({error}): repair it, or move it away to start anew") from error
+        raise RecordError(f"{file} cannot be read ({error}): repair it, or move it away to start anew") from error
     if version != VERSION:
-        raise RecordError(f"{RECORD} is of version {version}, this program knows {VERSION}: use the newer program")
+        raise RecordError(f"{file} is of version {version}, this program knows {VERSION}: use the newer program")
     return found
 
 
-def write(record):
+def write(record, file):
     """For root alone, since settings may hold passwords of proxies."""
-    Path(RECORD).parent.mkdir(parents=True, exist_ok=True)
-    write_text(RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n", 0o600)
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(record, indent=1, sort_keys=True) + "\n", 0o600)
 
 
-def before(record, part, wanted):
+def before(record, part, wanted, file):
     """Takes down what a change may touch. `wanted`: the module's options."""
     # What an interrupted run left half told is told now: a fresh look would count it as there before.
     after(record, part)
@@ -110,7 +111,7 @@ def before(record, part, wanted):
             "asked": wanted["asked"],
             "settings": {path: text_of(path) for path in wanted["settings"]},
         }
-    made = [*wanted["folders"], *(str(Path(path).parent) for path in (RECORD, *wanted["settings"], *wanted["paths"]))]
+    made = [*wanted["folders"], *(str(Path(path).parent) for path in (file, *wanted["settings"], *wanted["paths"]))]
     record["folders"] = sorted({*record["folders"], *(folder for path in made for folder in missing_folders(path))})
     looks = {"paths": path_as_it_is, "services": service, "images": image_id}
     for kind, look in looks.items():
@@ -243,7 +244,7 @@ def undo(record, part):
     return changed
 
 
-def settle(record):
+def settle(record, file):
     """Drops what is as it was before us and folders of ours that are empty; True when nothing is left."""
     for part in list(record["pending"]):
         after(record, part)
@@ -264,7 +265,7 @@ def settle(record):
     }
     record["parts"] = {part: kept for part, told in parts.items() if (kept := {k: of for k, of in told.items() if of})}
     if not record["parts"]:
-        Path(RECORD).unlink(missing_ok=True)
+        Path(file).unlink(missing_ok=True)
     for folder in sorted(record["folders"], key=len, reverse=True):
         with contextlib.suppress(OSError):  # somebody has something in it, or it is gone
             Path(folder).rmdir()
@@ -373,6 +374,7 @@ def main():
     names = {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(
         argument_spec={
+            "file": {"type": "path", "default": RECORD},
             "part": {"type": "str", "default": ""},
             "state": {"type": "str", "choices": ["before", "after", "read", "undone", "settled"], "default": "before"},
             "packages": {"type": "bool", "default": False},
@@ -388,7 +390,8 @@ def main():
 
 def answer(params, check_mode):
     """What the module returns, after doing it."""
-    record, state, part = read(), params["state"], params["part"]
+    file = params["file"]
+    record, state, part = read(file), params["state"], params["part"]
     if state == "read":
         for pending in list(record["pending"]):
             after(record, pending)
@@ -396,7 +399,7 @@ def answer(params, check_mode):
     if check_mode:
         return {"changed": False, "record": record}
     if state == "before":
-        before(record, part, params)
+        before(record, part, params, file)
     elif state == "after":
         after(record, part)
     elif state == "undone":
@@ -404,9 +407,9 @@ def answer(params, check_mode):
         return {"changed": bool(settings), "record": record, "settings": settings}
     else:
         was = bool(record["parts"])
-        if settle(record):
+        if settle(record, file):
             return {"changed": was, "record": record}
-    write(record)
+    write(record, file)
     # keeping books is no change of the host
     return {"changed": False, "record": record}
 

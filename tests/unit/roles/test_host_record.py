@@ -33,10 +33,13 @@ class Host:
         self.images: dict[str, str] = {}
         self.services: dict[str, Any] = {}
 
-    def do(self, state: str = "before", part: str = "docker_engine", **options: Any) -> dict[str, Any]:
+    def do(
+        self, state: str = "before", part: str = "docker_engine", check_mode: bool = False, **options: Any
+    ) -> dict[str, Any]:
         empty = {name: [] for name in ("asked", "settings", "paths", "folders", "services", "images")}
-        params = {"state": state, "part": part, "packages": False, **empty, **options}
-        answer: dict[str, Any] = record.answer(params, False)
+        file = str(self.folder / "lib" / "installed.json")
+        params = {"file": file, "state": state, "part": part, "packages": False, **empty, **options}
+        answer: dict[str, Any] = record.answer(params, check_mode)
         return answer
 
     @property
@@ -48,7 +51,6 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     made = Host(tmp_path)
-    monkeypatch.setattr(record, "RECORD", str(tmp_path / "lib" / "installed.json"))
     monkeypatch.setattr(record, "packages", lambda: dict(made.packages))
     monkeypatch.setattr(record, "groups", lambda: list(made.groups))
     monkeypatch.setattr(record, "chosen_by_hand", lambda: set(made.by_hand))
@@ -218,8 +220,7 @@ def test_settled_drops_what_is_as_it_was_and_at_last_the_record(host: Host) -> N
 
 
 def test_check_mode_writes_nothing(host: Host) -> None:
-    params = {"state": "before", "part": "x", "packages": True, "asked": [], "settings": [], "paths": ["/x"]}
-    assert record.answer({**params, "folders": [], "services": [], "images": []}, True)["changed"] is False
+    assert host.do(packages=True, paths=["/x"], check_mode=True)["changed"] is False
     assert list(host.folder.iterdir()) == []
 
 
