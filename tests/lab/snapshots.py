@@ -17,7 +17,8 @@ LEFT_OUT = {
     "/var/cache": "caches",
     "/var/lib/apt": "caches of lists, and marks that are compared by themselves",
     "/var/lib/dpkg": "dpkg's own books; the list of packages is compared by itself",
-    "/var/lib/docker": "another file system; compared by what Docker says, and must be empty without one",
+    "/var/lib/docker": "compared by what Docker says; must be empty without one",
+    "/var/lib/containerd": "compared by what Docker says; must not be there without one",
     "/var/lib/systemd": "random seed, stamps of timers",
     "/var/log": "logs",
     "/root/.ansible": "Ansible's folder for temporary files",
@@ -53,7 +54,7 @@ def snapshot(host: str) -> Snapshot:
         "packages": r"dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\n'",
         "marks": "apt-mark showmanual",
         "files": rf"{pruned} -type f -print0 | xargs -0 sha256sum; {pruned} ! -type f -printf '%y %m %U:%G %p %l\n'; "
-        rf"{pruned} -type f -printf '%m %U:%G %p\n'; find /var/lib/docker -mindepth 1 -maxdepth 1",
+        rf"{pruned} -type f -printf '%m %U:%G %p\n'; find /var/lib/docker /var/lib/containerd -maxdepth 1; true",
         "units": "systemctl list-unit-files --plain --no-legend; "
         "systemctl list-units --type=service,socket --state=active,failed --plain --no-legend | "
         "awk '$1 !~ /^user/ {print $1, $3, $4}'",
@@ -70,8 +71,8 @@ def snapshot(host: str) -> Snapshot:
         ),
     }
     seen = {kind: frozenset(shell(host, command, timeout=120).splitlines()) for kind, command in commands.items()}
-    if seen["docker"]:  # its folder is its own
-        seen["files"] = frozenset(line for line in seen["files"] if not line.startswith("/var/lib/docker/"))
+    if seen["docker"]:  # its folders are its own
+        seen["files"] = frozenset(line for line in seen["files"] if not line.startswith("/var/lib/"))
     return Snapshot(**seen)
 
 
