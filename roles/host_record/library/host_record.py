@@ -128,9 +128,11 @@ def after(record, part):
     if pending is None:
         return
     told = record["parts"].get(part, {})
-    if pending["packages"] is not None:
+    new = packages() if pending["packages"] is not None else None
+    # asking for marks takes a slow host longer than asking for names
+    if new != pending["packages"]:
         known = told.setdefault("packages", {})
-        for name, change in came(pending["packages"], packages(), pending["asked"], chosen_by_hand()).items():
+        for name, change in came(pending["packages"], new, pending["asked"], chosen_by_hand()).items():
             known[name] = {"before": known.get(name, change)["before"], "after": change["after"]}
         told.setdefault("groups", {}).update({name: None for name in groups() if name not in pending["groups"]})
     for path, old in pending["settings"].items():
