@@ -63,12 +63,13 @@ def _allowed(work: Sequence[HostLook], seen: Sequence[HostLook]) -> bool:
 
 def _destroyed(fleet: Fleet, seen: Sequence[HostLook], asked: Asked, flags: DestroyFlags) -> Exit:
     """Take away and report, with a record of it however it ends."""
-    run = create_run(fleet.name, command=sys.argv, fleet_path=fleet.path)
+    names = [one.host.name for one in seen if one.work]
+    run = create_run(fleet.name, command=sys.argv, fleet_path=fleet.path, hosts=names)
     code = Exit.HOST_FAILED
     try:
-        with interrupt_flag() as interrupted, shown([one.host.name for one in seen if one.work], run) as on_event:
+        with interrupt_flag() as interrupted, shown(names, run) as on_event:
             results = removal.destroy(fleet, seen, run.path, asked, on_event=on_event, interrupted=interrupted)
-        run.save("report.json", show.as_json(seen, results, run.path))
+        run.save("removal.json", show.as_json(seen, results, run.path))
         code = removal.worst(results)
         _print(flags, seen, results, run.path)
     except KeyboardInterrupt:

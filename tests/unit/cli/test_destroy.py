@@ -112,7 +112,7 @@ def test_only_hosts_with_something_of_ours_are_touched(stage: Stage, capsys: pyt
     (run_dir,) = (path for path in stage.folder.glob("state/provision/runs/*/*") if not path.is_symlink())
     assert out == f"\n1 of 2 hosts cleared (1 had nothing of ours to take away)\nrecord: {run_dir}\n"
     assert json.loads((run_dir / "record.json").read_text())["exit_code"] == 0
-    assert json.loads((run_dir / "report.json").read_text())["hosts"]["a"]["state"] == "ok"
+    assert json.loads((run_dir / "removal.json").read_text())["hosts"]["a"]["state"] == "ok"
 
 
 def test_nothing_to_take_away(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
