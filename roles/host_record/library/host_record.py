@@ -221,13 +221,14 @@ def parsed(text):
 
 
 def now(record):
-    """Everything in the record as it is now: {kind: {name: ...}}, names of groups as a list."""
+    """Everything in the record as it is now: {kind: {name: ...}}; groups, and images as they were, as lists."""
     looks = {"paths": path_as_it_is, "services": service, "images": image_id, "settings": text_of}
     seen = {
         kind: {name: look(name) for told in record["parts"].values() for name in told.get(kind, {})}
         for kind, look in looks.items()
     }
-    return {**seen, "packages": packages(), "groups": groups()}
+    old = [was for told in record["parts"].values() for was in told.get("images", {}).values() if was]
+    return {**seen, "packages": packages(), "groups": groups(), "image_ids": [one for one in old if image_id(one)]}
 
 
 def undo(record, part):

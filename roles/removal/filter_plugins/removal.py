@@ -28,7 +28,11 @@ def removal_plan(record, now, look, weights, docker):
     why = _staying_parts(record, now, look, engine_ours, weights, docker)
     going = [part for part in record["parts"] if part not in why]
     if DOCKER in going and engine_ours:
-        plan["goes"].append(f"Docker with everything in it ({UNTIL_REBOOT})")
+        images = set((look["docker"] or {"images": []})["images"]) - {
+            *record["parts"].get(IMAGES, {}).get("images", {})
+        }
+        theirs = f", images of others too: {', '.join(sorted(images))}" if images else ""
+        plan["goes"].append(f"Docker with everything in it{theirs} ({UNTIL_REBOOT})")
     _images(plan, record, now, look, all_go=DOCKER in going and engine_ours)
     _packages(plan, record, now, look, going)
     for part in going:
@@ -57,6 +61,8 @@ def _staying_parts(record, now, look, engine_ours, weights, docker):
     if DOCKER in record["parts"] and engine_ours:
         if not docker:
             why[DOCKER] = "not asked for (--purge-docker)"
+        elif look["docker"] is None:
+            why[DOCKER] = "it does not answer, so nobody can tell whose containers it has (systemctl start docker)"
         elif containers or volumes:
             kinds = (("container", [one["name"] for one in containers]), ("volume", volumes))
             held = " and ".join(f"{kind} {', '.join(sorted(names))}" for kind, names in kinds if names)
@@ -80,7 +86,7 @@ def _images(plan, record, now, look, all_go):
         image = now["images"].get(reference)
         if all_go or image in (was, None):
             continue
-        if was is not None:
+        if was in now["image_ids"]:
             plan["moved_images"].append({"reference": reference, "id": was})
             plan["goes"].append(f"image {reference}: names again what it named before ({was[:19]})")
         elif image in users:
@@ -116,10 +122,16 @@ def _packages(plan, record, now, look, going):
 
 def _part(plan, part, told, now, look, late):
     """Paths, settings, groups and services of one part that goes."""
-    paths = _brought(told, now)
+    # Docker's folder may have a disk of its own; what is mounted in other ones came there from somebody else.
+    held = {} if late else look["mounts"]
+    paths = [path for path in _brought(told, now) if path not in held]
     plan["late_paths" if late else "paths"] += paths
-    emptied = [path for path, was in told.get("paths", {}).items() if was == "empty" and now["paths"][path] == "kept"]
+    empty = [path for path, was in told.get("paths", {}).items() if was == "empty" and now["paths"][path] == "kept"]
+    emptied = [path for path in empty if path not in held]
     plan["emptied"] += emptied
+    plan["stays"] += [
+        f"{path}: mounted there: {', '.join(held[path])}" for path in (*_brought(told, now), *empty) if path in held
+    ]
     plan["goes"] += [f"{path}{_size(look, path)}" for path in paths]
     plan["goes"] += [f"{path}: what is in it{_size(look, path)}" for path in emptied]
     for path, was in told.get("paths", {}).items():

@@ -40,7 +40,8 @@ PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/
 
 def look(record):
     """{"servers": [{"name", "unit", "secret_path"}], "own": [path], "docker": {...} or None, "manager": "apt" or "dnf",
-    "needed_by": {package of ours: [packages]}, "sizes": {path: bytes}}; without a unit or a secret file its path is "".
+    "needed_by": {package of ours: [packages]}, "sizes": {path: bytes}, "mounts": {path: [what is mounted in it]}};
+    without a unit or a secret file its path is "".
     """
     parts = record["parts"].values()
     ours = [name for part in parts for name, was in part.get("packages", {}).items() if was["before"] is None]
@@ -52,6 +53,7 @@ def look(record):
         "manager": "apt" if shutil.which("apt-get", path=PATH) else "dnf",
         "needed_by": {name: needed_by(name) for name in ours},
         "sizes": {path: size(path) for path in paths if os.path.lexists(path)},
+        "mounts": {path: found for path in paths if (found := mounted(path, Path("/proc/mounts").read_text()))},
     }
 
 
@@ -68,7 +70,7 @@ def servers(units, secrets):
 
 
 def docker():
-    """{"containers": [{"name", "image", "gpus"}], "volumes": [name]}; None where no Docker answers."""
+    """{"containers": [{"name", "image", "gpus"}], "volumes": [name], "images": [name]}; None where none answers."""
     if not run("docker", "version")[1]:
         return None
     ids = run("docker", "ps", "--all", "--quiet", "--no-trunc")[1].split()
@@ -81,7 +83,8 @@ def docker():
         }
         for one in told
     ]
-    return {"containers": containers, "volumes": run("docker", "volume", "ls", "--quiet")[1].split()}
+    images = run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")[1].split()
+    return {"containers": containers, "volumes": run("docker", "volume", "ls", "--quiet")[1].split(), "images": images}
 
 
 def needed_by(name):
@@ -99,6 +102,12 @@ def dependents_of_dpkg(text):
 def dependents_of_rpm(text):
     """Names out of `libfoo.so is needed by (installed) bar-1.0-2.x86_64`."""
     return sorted(set(re.findall(r"is needed by \(installed\) (\S+?)-[^-\s]+-[^-\s]+$", text, re.MULTILINE)))
+
+
+def mounted(path, mounts):
+    """Mount points at a path and below it; `mounts` is the text of /proc/mounts, where spaces are \\040."""
+    points = [line.split()[1].replace("\\040", " ") for line in mounts.splitlines()]
+    return sorted({point for point in points if f"{point}/".startswith(f"{path}/")})
 
 
 def size(path):

@@ -42,6 +42,7 @@ def answer(*servers: str, weights: bool = False) -> str:
             "manager": "apt",
             "needed_by": {},
             "sizes": {},
+            "mounts": {},
         },
     }
     return f"Welcome!\n{BEGIN}\n{json.dumps(told)}\n{END}\n"

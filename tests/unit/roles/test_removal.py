@@ -51,15 +51,17 @@ def plan(
         "services": {name: {"enabled": True, "active": True} for p in parts.values() for name in p.get("services", {})},
     }
     state["paths"]["/etc/apt/keyrings/docker.asc"] = "missing"
+    state["image_ids"] = [was for part in parts.values() for was in part.get("images", {}).values() if was]
     for kind, values in (now or {}).items():
         state[kind] = values if isinstance(values, list) else {**state[kind], **values}
     at = {
         "servers": [{"name": "a", "unit": "/etc/systemd/system/vllm-a.service", "secret_path": "/etc/vllm/a.env"}],
         "own": ["/var/lib/vllm/proofs"],
-        "docker": {"containers": [{"name": "vllm-a", "image": "sha256:1", "gpus": True}], "volumes": []},
+        "docker": {"containers": [{"name": "vllm-a", "image": "sha256:1", "gpus": True}], "volumes": [], "images": []},
         "manager": "apt",
         "needed_by": {"runc": ["docker.io"]},
         "sizes": {CACHE: 3 * 2**30},
+        "mounts": {},
         **seen,
     }
     found: dict[str, Any] = decide({"parts": parts}, state, at, "w" in purge, "d" in purge)
@@ -102,7 +104,11 @@ def test_everything_goes() -> None:
 def used(*names: str, gpus: bool = False, image: str = "sha256:9", volumes: tuple[str, ...] = ()) -> dict[str, Any]:
     """A Docker with containers of somebody else, beside ours."""
     theirs = [{"name": name, "image": image, "gpus": gpus} for name in names]
-    return {"containers": [{"name": "vllm-a", "image": "sha256:1", "gpus": True}, *theirs], "volumes": list(volumes)}
+    return {
+        "containers": [{"name": "vllm-a", "image": "sha256:1", "gpus": True}, *theirs],
+        "volumes": list(volumes),
+        "images": [],
+    }
 
 
 @pytest.mark.parametrize(
@@ -200,6 +206,34 @@ def test_of_folders_inside_others_the_outer_one_is_told() -> None:
     assert plan(record)["stays"] == [f"weights {CACHE} (3.0 GiB), {CACHE}-2: not asked for (--purge-weights)"]
 
 
+def test_images_of_others_that_go_with_docker_are_named() -> None:
+    docker = {**used(), "images": ["theirs:1", "vllm/vllm-openai:v1"]}
+    assert plan(purge="wd", docker=docker)["goes"][2].startswith(
+        "Docker with everything in it, images of others too: theirs:1 (its bridge"
+    )
+
+
+def test_an_image_name_goes_where_what_it_named_is_gone() -> None:
+    record = {"vllm_image": {"images": {"vllm/vllm-openai:deploy": "sha256:0"}}}
+    found = plan(record, now={"image_ids": []})
+    assert (found["images"], found["moved_images"]) == (["vllm/vllm-openai:deploy"], [])
+
+
+def test_what_is_mounted_in_a_folder_of_ours_is_somebody_elses() -> None:
+    """Such as a share that was not mounted when the host was provisioned."""
+    record = {"model_weights": {"paths": {"/mnt/hf": "empty", CACHE: "missing"}}}
+    found = plan(record, purge="w", mounts={"/mnt/hf": ["/mnt/hf"], CACHE: [f"{CACHE}/share"]})
+    assert (found["emptied"], found["paths"]) == ([], ["/var/lib/vllm/proofs"])
+    assert found["stays"] == [f"{CACHE}: mounted there: {CACHE}/share", "/mnt/hf: mounted there: /mnt/hf"]
+
+
+def test_mount_points_at_a_path_and_below_it() -> None:
+    text = "/dev/sda /mnt/hf ext4 rw 0 0\nnas:/m /mnt/hf/my\\040models nfs rw 0 0\n/dev/sdb /mnt/hf2 ext4 rw 0 0\n"
+    assert look.mounted("/mnt/hf", text) == ["/mnt/hf", "/mnt/hf/my models"]
+    assert look.mounted("/mnt", text) == ["/mnt/hf", "/mnt/hf/my models", "/mnt/hf2"]
+    assert look.mounted("/mnt/hf/x", text) == []
+
+
 def test_a_file_that_was_replaced_comes_back() -> None:
     was = {"text": "theirs", "mode": "0640"}
     found = plan({"tools": {"paths": {"/etc/x": was}}}, now={"paths": {"/etc/x": {"text": "ours", "mode": "0644"}}})
@@ -207,10 +241,16 @@ def test_a_file_that_was_replaced_comes_back() -> None:
     assert plan({"tools": {"paths": {"/etc/x": was}}}, now={"paths": {"/etc/x": was}})["files"] == []
 
 
-def test_a_docker_that_does_not_answer_keeps_its_images_unless_it_goes() -> None:
+def test_a_docker_that_does_not_answer_keeps_its_images() -> None:
     silent = {"images": {"vllm/vllm-openai:v1": None, "vllm/vllm-openai:deploy": None}}
     assert plan(now=silent, docker=None)["images"] == []
-    assert "docker.io" in plan(now=silent, docker=None, purge="d")["packages"]
+
+
+def test_a_docker_that_does_not_answer_does_not_go() -> None:
+    assert plan(docker=None, purge="d")["stays"][1] == (
+        "Docker (docker.io and 2 more packages): it does not answer, so nobody can tell whose containers it has "
+        "(systemctl start docker)"
+    )
 
 
 def test_nothing_of_ours() -> None:
