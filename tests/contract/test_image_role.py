@@ -205,7 +205,7 @@ def test_a_build_and_one_that_fails(host: Host) -> None:
     assert "ERROR: failed to read dockerfile" in done.text
     assert f"The whole log is {host.logs}/vllm-image-" in done.text
     assert host.engine.tags == ["vllm:built"]
-    first = host.engine.state["commands"][0]
+    first = host.fetched[0]
     assert first[-7:-1] == ["--file", first[-6], "--target", "vllm", "--build-arg", "FLAGS={{ 7 * 7 }} $HOME 'a b'"]
     assert len(list((host.kept / "gpu-01").iterdir())) == 2
 
