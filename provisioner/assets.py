@@ -26,6 +26,11 @@ def filters(role: str) -> Path:
     return ansible_dir() / "roles" / role / "filter_plugins" / f"{role}.py"
 
 
+def module(role: str, name: str) -> str:
+    """The text of a role's own Ansible module."""
+    return (ansible_dir() / "roles" / role / "library" / f"{name}.py").read_text(encoding="utf-8")
+
+
 def template(role: str, name: str) -> str:
     """The text of a role's template."""
     return (ansible_dir() / "roles" / role / "templates" / name).read_text(encoding="utf-8")

@@ -55,10 +55,9 @@ def dump(data: Any) -> str:
 
 def write_inventory(folder: Path, fleet: Fleet, plans: Sequence[HostPlan]) -> Path:
     """Writes hosts.yml, host_vars/ and group_vars/ into `folder`; gives the folder back."""
-    (folder / "host_vars").mkdir(parents=True, exist_ok=True)
+    write_connections(folder, fleet, [plan.host for plan in plans])
+    (folder / "host_vars").mkdir(exist_ok=True)
     (folder / "group_vars").mkdir(exist_ok=True)
-    hosts = {plan.host: connection(fleet, fleet.host(plan.host)) for plan in plans}
-    (folder / "hosts.yml").write_text(dump({"all": {"hosts": hosts}}), encoding="utf-8")
     for host, text in host_variables(plans):
         (folder / "host_vars" / f"{host}.yml").write_text(text, encoding="utf-8")
     (folder / "group_vars" / "all.yml").write_text(dump(secret_lookups(secret_references(plans))), encoding="utf-8")
@@ -74,6 +73,14 @@ def host_variables(plans: Iterable[HostPlan]) -> Iterator[tuple[str, str]]:
         if key not in made:
             made[key] = dump(variables)
         yield plan.host, made[key]
+
+
+def write_connections(folder: Path, fleet: Fleet, hosts: Sequence[str]) -> Path:
+    """Writes hosts.yml alone: how each host is reached; gives the folder back."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {name: connection(fleet, fleet.host(name)) for name in hosts}
+    (folder / "hosts.yml").write_text(dump({"all": {"hosts": found}}), encoding="utf-8")
+    return folder
 
 
 def connection(fleet: Fleet, host: Host) -> dict[str, Any]:

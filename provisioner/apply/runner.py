@@ -1,4 +1,4 @@
-"""One run of site.yml over the hosts that have changes, through ansible-runner."""
+"""One run of a playbook through ansible-runner: site.yml over hosts that have changes, reset.yml to clear hosts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import ansible_runner.interface
 
 from provisioner import assets
-from provisioner.apply.inventory import extra_variables, write_inventory
+from provisioner.apply.inventory import dump, extra_variables, write_connections, write_inventory
 from provisioner.apply.outcome import Outcomes, TaskChange
 from provisioner.apply.reaper import reaper
 from provisioner.apply.secrets_file import memory_file
@@ -66,14 +66,55 @@ def apply(
     `check`: Ansible's check mode, which changes nothing; results tell what would change.
     """
     inventory = write_inventory(run_dir / "inventory", fleet, plans)
-    outcomes = Outcomes([plan.host for plan in plans], on_event)
+    hosts = [plan.host for plan in plans]
+    return _play(
+        run_dir, "site.yml", inventory, hosts, secrets, {}, on_event=on_event, interrupted=interrupted,
+        strategy=strategy, check=check,
+    )  # fmt: skip
+
+
+def reset(
+    run_dir: Path,
+    fleet: Fleet,
+    hosts: Sequence[str],
+    variables: Mapping[str, Any],
+    *,
+    on_event: OnEvent,
+    interrupted: Callable[[], bool],
+    strategy: Strategy = "mitogen_free",
+) -> tuple[HostResult, ...]:
+    """Runs reset.yml over these hosts; `variables` are those of the role removal. Otherwise as `apply`."""
+    inventory = write_connections(run_dir / "inventory", fleet, hosts)
+    extra = {**variables, "removal_confirmed": "yes"}
+    return _play(
+        run_dir, "reset.yml", inventory, hosts, {}, extra, on_event=on_event, interrupted=interrupted,
+        strategy=strategy, check=False,
+    )  # fmt: skip
+
+
+def _play(
+    run_dir: Path,
+    playbook: str,
+    inventory: Path,
+    hosts: Sequence[str],
+    secrets: Mapping[str, str],
+    variables: Mapping[str, Any],
+    *,
+    on_event: OnEvent,
+    interrupted: Callable[[], bool],
+    strategy: Strategy,
+    check: bool,
+) -> tuple[HostResult, ...]:
+    """One playbook to its end."""
+    outcomes = Outcomes(hosts, on_event)
     with memory_file(json.dumps({secret_name(key): value for key, value in secrets.items()})) as secrets_path:
         extra = run_dir / "extra-vars.yml"
-        extra.write_text(extra_variables(secrets_path, run_dir / "logs"), encoding="utf-8")
+        text = extra_variables(secrets_path, run_dir / "logs") + (dump(dict(variables)) if variables else "")
+        extra.write_text(text, encoding="utf-8")
         runner = ansible_runner.interface.init_runner(
             private_data_dir=str(run_dir),
             ident="ansible",
-            playbook=str(assets.ansible_dir() / "playbooks" / "site.yml"),
+            playbook=str(assets.ansible_dir() / "playbooks" / playbook),
             inventory=str(inventory),
             cmdline=f"--extra-vars @{shlex.quote(str(extra))} --diff" + (" --check" if check else ""),
             quiet=True,
@@ -81,7 +122,7 @@ def apply(
             event_handler=outcomes.take,
             cancel_callback=interrupted,
         )
-        runner.config.env = _environment(runner.config.env, strategy, forks=len(plans))
+        runner.config.env = _environment(runner.config.env, strategy, forks=len(hosts))
         with reaper(str(extra)):
             status, _ = runner.run()
     if status == "timeout":

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
@@ -14,15 +13,14 @@ from rich.console import Console
 from provisioner.apply.runner import Strategy
 from provisioner.cli import show
 from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
+from provisioner.cli.events import shown as _shown
 from provisioner.cli.lock import previous, relock
 from provisioner.cli.lock import show as show_lock
 from provisioner.errors import Exit, ProvisionError, UsageError
 from provisioner.fleet.load import load_fleet
 from provisioner.fleet.models import Fleet
 from provisioner.fleet.recipes import Recipe, find_recipe
-from provisioner.history.events import Event, OnEvent
 from provisioner.history.facts import read_facts
-from provisioner.history.progress import progress
 from provisioner.history.rundir import Run, create_run
 from provisioner.history.store import open_store
 from provisioner.history.verdict import ServerVerdict
@@ -237,13 +235,19 @@ def _recorded(run: Run) -> Callable[[HostSurvey, Server, ServerVerdict], None]:
     return record
 
 
-def _load(path: Path, only: Sequence[str]) -> tuple[Fleet, dict[str, Recipe]]:
+def load_hosts(path: Path, only: Sequence[str]) -> Fleet:
+    """The fleet with these hosts alone; all of them where none is named. UsageError for names that are not in it."""
     fleet = load_fleet(path, read_inventory)
     unknown = set(only) - {host.name for host in fleet.hosts}
     if unknown:
         raise UsageError(f"--hosts: not in {path}: {', '.join(sorted(unknown))}")
     if only:
         fleet = fleet.model_copy(update={"hosts": tuple(host for host in fleet.hosts if host.name in only)})
+    return fleet
+
+
+def _load(path: Path, only: Sequence[str]) -> tuple[Fleet, dict[str, Recipe]]:
+    fleet = load_hosts(path, only)
     return fleet, {name: find_recipe(name, fleet.recipes) for name in fleet.recipe_names()}
 
 
@@ -279,19 +283,6 @@ def _survey(
         seen = planned_again(seen, recipes, moved, compare=compare, environment=environment)
     check_survey(seen, recipes)
     return seen
-
-
-@contextmanager
-def _shown(hosts: Sequence[str], run: Run | None) -> Iterator[OnEvent]:
-    """Events go to the screen and, in a run, to its directory."""
-    with progress(Console(stderr=True), hosts) as shown:
-        targets: list[Callable[[Event], None]] = [shown.take, *([run.add] if run else [])]
-
-        def take(event: Event) -> None:
-            for target in targets:
-                target(event)
-
-        yield take
 
 
 def _allowed(seen: Survey) -> bool:

@@ -123,6 +123,29 @@ def lock(
     raise typer.Exit(command.lock(fleet, hosts, facts, update=update_lock, check=check, json=json))
 
 
+@app.command(epilog="Example: provision destroy fleet.yaml --hosts gpu-01 --dry-run")
+def destroy(
+    fleet: FleetFile,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take away without asking.")] = False,
+    hosts: Hosts = _NO_HOSTS,
+    purge_weights: Annotated[bool, typer.Option("--purge-weights", help="Weights too.")] = False,
+    purge_docker: Annotated[
+        bool, typer.Option("--purge-docker", help="Docker and the container toolkit too, where they came with us.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would go; exits 5 when something would.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Take away what was brought to the hosts, and leave what was there before."""
+    from provisioner.cli import destroy as command
+
+    flags = command.DestroyFlags(
+        yes=yes, hosts=tuple(hosts), weights=purge_weights, docker=purge_docker, dry_run=dry_run, json=json
+    )
+    raise typer.Exit(command.destroy(fleet, flags))
+
+
 @app.command(epilog="Example: provision explain fleet.yaml gpu-01 nemotron.port")
 def explain(
     fleet: FleetFile,

@@ -74,6 +74,7 @@ def parse_facts(host: str, answer: dict[str, Any]) -> Facts:
         containers=containers,
         units=system.parse_units(_out(answer.get("units"))),
         files=_files(answer, notes),
+        marked=tuple(answer.get("marked") or ()),
         ports=_ports(answer, containers),
         weights=_weights(answer, notes),
         cached=tuple(Cached.model_validate(one) for one in answer.get("cached") or ()),

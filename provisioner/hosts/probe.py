@@ -33,6 +33,10 @@ class ProbeRequest(Frozen):
     """absolute paths; hash, mode and owner of those that exist"""
     public_files: tuple[str, ...] = ()
     """those among them whose content is wanted"""
+    mark: str = ""
+    """how files of ours begin"""
+    marked: tuple[str, ...] = ()
+    """patterns of paths where to look for files with that mark"""
     units: tuple[str, ...] = ()
     """names, or patterns that match loaded units"""
     container_prefix: str = "vllm-"

@@ -63,6 +63,7 @@ def look(request: Dict[str, Any]) -> Dict[str, Any]:
         "docker_engine": docker_engine,
         "units": units,
         "files": files,
+        "marked": marked,
         "weights": weights,
         "cached": cached,
         "paths": paths,
@@ -296,6 +297,13 @@ def _file(path: str, public: bool) -> Optional[Dict[str, Any]]:
         owner = str(state.st_uid)
     seen = {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "mode": "%04o" % stat.S_IMODE(state.st_mode)}
     return dict(seen, owner=owner, content=data.decode("utf-8", "replace") if public else None)
+
+
+def marked(request: Dict[str, Any]) -> List[str]:
+    """Files that begin with the mark, by the patterns asked for."""
+    mark = request.get("mark", "")
+    found = [path for pattern in request.get("marked", []) for path in sorted(glob.glob(pattern))]
+    return [path for path in found if mark and _read(path).startswith(mark)]
 
 
 def weights(request: Dict[str, Any]) -> List[Dict[str, Any]]:

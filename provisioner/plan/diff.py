@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from provisioner.plan import model, render
+from provisioner.plan.absent import UNIT_DIR
 from provisioner.plan.facts import Container, Facts, Unit
 from provisioner.plan.lock import is_commit
 from provisioner.plan.model import Change, Changes, HostPlan, Server
@@ -20,6 +21,7 @@ IMAGE_RECORD = "/var/lib/vllm/images.json"
 def changes(plan: HostPlan, facts: Facts, secrets: Mapping[str, str]) -> Changes:
     """All that differs, in the order in which it would be changed. `secrets`: reference → value."""
     found = [*_docker(plan, facts), *_toolkit(facts), *_images(plan, facts), *_weights(plan, facts)]
+    found += _absent(plan, facts)
     found += [change for server in plan.servers for change in _server(server, facts, secrets)]
     return Changes(host=plan.host, changes=tuple(found))
 
@@ -124,6 +126,16 @@ def _plugin(wanted: model.Plugin, folder: str, facts: Facts) -> str | None:
     if there is None:
         return "parser plugin not downloaded"
     return "parser plugin is not the locked one" if wanted.sha256 and there.sha256 != wanted.sha256 else None
+
+
+def _absent(plan: HostPlan, facts: Facts) -> list[Change]:
+    gone = [(f"{UNIT_DIR}/{server.unit}", server.unit, "will be stopped and removed") for server in plan.absent]
+    gone += [(path, path, "will be removed (secret)") for path in plan.absent_files]
+    return [
+        Change(role="vllm_server", subject=subject, reason=f"no longer in the fleet: {what}")
+        for path, subject, what in gone
+        if path in facts.marked
+    ]
 
 
 def _server(server: Server, facts: Facts, secrets: Mapping[str, str]) -> list[Change]:

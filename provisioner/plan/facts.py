@@ -140,6 +140,8 @@ class Facts(Frozen):
     containers: tuple[Container, ...] = ()
     units: tuple[Unit, ...] = ()
     files: tuple[File, ...] = ()
+    marked: tuple[str, ...] = ()
+    """units and secret files that bear our mark, of whatever fleet file they came from"""
     ports: tuple[Port, ...] = ()
     weights: dict[str, str] = Field(default_factory=dict)
     """model repository → commit whose download on the host is complete (marker written by model_weights)"""

@@ -163,6 +163,14 @@ class Server(Frozen):
         return connect_address(self.host)
 
 
+class Absent(Frozen):
+    """A server that is on the host and not in the fleet any more."""
+
+    name: str
+    unit: str
+    container: str
+
+
 class HostPlan(Frozen):
     """Everything one host should have."""
 
@@ -192,6 +200,9 @@ class HostPlan(Frozen):
     weights: tuple[Weights, ...]
     plugins: tuple[Plugin, ...]
     servers: tuple[Server, ...]
+    absent: tuple[Absent, ...] = ()
+    absent_files: tuple[str, ...] = ()
+    """files of secrets that no server reads any more"""
     warnings: tuple[str, ...] = ()
 
 

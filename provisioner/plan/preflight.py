@@ -59,7 +59,8 @@ def _known_bad(plan: HostPlan, facts: Facts, allowed: Mapping[str, Sequence[str]
 def _ports(plan: HostPlan, facts: Facts) -> tuple[str, ...]:
     # Which port a server of ours holds is read off its arguments: it may be about to move to one that is taken.
     ours = {one.name: flags.value_of(one.argv, "--port") for one in facts.containers if one.running}
-    taken = {port.port: port for port in facts.ports}
+    going = {server.container for server in plan.absent}
+    taken = {port.port: port for port in facts.ports if port.container not in going}
     return tuple(
         f"port {server.port} of server {server.name} is in use"
         + (f" by {taken[server.port].process}" if taken[server.port].process else "")

@@ -12,6 +12,7 @@ from provisioner.fleet.recipes import Command, Recipe, resolve
 from provisioner.fleet.slo import Objective, parse_objective
 from provisioner.fleet.taxonomy import HardwareProfile, match_hardware, profile_of
 from provisioner.plan import flags, model, render, variables
+from provisioner.plan.absent import ENV_DIR, UNIT_DIR, absent_files, absent_servers
 from provisioner.plan.arguments import at_commit, server_argv
 from provisioner.plan.bench import benchmark, default_max_num_seqs
 from provisioner.plan.docker_run import docker_run, gpus_value
@@ -26,8 +27,6 @@ from provisioner.plan.server_checks import check_server
 from provisioner.plan.versions import gate_env, older
 
 PLUGIN_DIR = "/var/lib/vllm/plugins"
-ENV_DIR = "/etc/vllm"
-UNIT_DIR = "/etc/systemd/system"
 
 
 def plan_host(
@@ -67,6 +66,8 @@ def plan_host(
         weights=_weights([weights for _, _, weights, _, _ in resolved]),
         plugins=_unique([plugin for _, _, _, plugins, _ in resolved for plugin in plugins]),
         servers=tuple(server for server, _, _, _, _ in resolved),
+        absent=absent_servers(facts, [server.name for server, _, _, _, _ in resolved]),
+        absent_files=absent_files(facts, [server for server, _, _, _, _ in resolved]),
         warnings=(*host.notes, *(warning for _, _, _, _, warnings in resolved for warning in warnings)),
     )
 

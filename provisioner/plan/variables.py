@@ -86,6 +86,8 @@ def role_variables(plan: model.HostPlan) -> dict[str, Any]:
         "model_weights_list": [weights.model_dump() for weights in plan.weights],
         "model_weights_plugins": [plugin.model_dump() for plugin in plan.plugins],
         "vllm_server_list": [_server(server) for server in plan.servers],
+        "vllm_server_absent": [server.model_dump() for server in plan.absent],
+        "vllm_server_absent_files": list(plan.absent_files),
         "vllm_server_secrets": {
             server.name: {key: secret(reference) for key, reference in server.secret_file.entries.items()}
             for server in plan.servers

@@ -11,6 +11,7 @@ from provisioner.fleet.models import Fleet, Host
 from provisioner.fleet.recipes import Recipe
 from provisioner.history.events import Event, OnEvent
 from provisioner.hosts.probe import ProbeRequest, ProbeResult, probe_all
+from provisioner.plan.absent import ENV_DIR, MARK, PATTERNS, UNIT_DIR
 from provisioner.plan.diff import DAEMON_JSON, IMAGE_RECORD, changes
 from provisioner.plan.facts import Facts
 from provisioner.plan.lock import UNLOCKED, Lock
@@ -18,7 +19,7 @@ from provisioner.plan.model import Changes, HostPlan, connect_address
 from provisioner.plan.plugins import plugin_names
 from provisioner.plan.preflight import DOCKER_ROOT, fitness, obstacles
 from provisioner.plan.proof import doubt
-from provisioner.plan.resolve import ENV_DIR, PLUGIN_DIR, UNIT_DIR, plan_host
+from provisioner.plan.resolve import PLUGIN_DIR, plan_host
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import proof_path, proven
 from provisioner.rollout.secrets import resolve_secrets
@@ -132,6 +133,8 @@ def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str], models: Iter
     return ProbeRequest(
         files=(*public, *private),
         public_files=tuple(public),
+        mark=MARK,
+        marked=PATTERNS,
         units=units,
         images=(),
         cache_dir=fleet.weights.cache_dir,

@@ -104,7 +104,7 @@ def test_ansible_writes_the_same_bytes(rendered: Path, tmp_path: Path) -> None:
 
 def test_of_a_secret_there_is_a_stand_in(rendered: Path) -> None:
     secret = rendered / "files/gpu-01/etc/vllm/nemotron.env"
-    assert secret.read_text(encoding="utf-8").splitlines()[1:] == ["OPENAI_API_KEY=<env:KEY>", "VLLM_API_KEY=<env:KEY>"]
+    assert secret.read_text(encoding="utf-8").splitlines()[2:] == ["OPENAI_API_KEY=<env:KEY>", "VLLM_API_KEY=<env:KEY>"]
     assert secret.stat().st_mode & 0o777 == 0o600
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from snapshots import CLEARED, Snapshot, snapshot
 from support import PROVISION, Lab, Started, fresh, main_fleet, run, show
 
 from provisioner.errors import LabError
@@ -23,7 +24,7 @@ ENGINE_VARIABLE = "PROVISION_LAB_TESTS_ENGINE"
 KEEP_VARIABLE = "PROVISION_LAB_TESTS_KEEP"
 """names of hosts that are in use by somebody else: not made anew, and their tests are skipped"""
 MAIN_HOSTS = ("lab-h200-1", "lab-h200-2", "lab-gb10-1")
-SIM_HOSTS = ("lab-h100-1", "lab-h100-2")
+SIM_HOSTS = ("lab-h100-1", "lab-h100-2", "lab-h100-3")
 BRIDGE = Path("/sys/class/net/docker0")
 _ORDER = [
     "test_wrong_fleets",
@@ -39,6 +40,7 @@ _ORDER = [
     "test_secrets",
     "test_bad_worlds",
     "test_main_job",
+    "test_destroy",
     "test_wheel",
 ]
 # test_survives and test_interrupted leave their hosts as they made them, which test_hostile_values begins by mending
@@ -64,7 +66,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     old = [name for name in (*MAIN_HOSTS, *SIM_HOSTS) if name in before and name not in kept()]
     if old:
         fresh(old)
-    argv = [str(PROVISION), "lab", "up", "--hosts", "h200:2", "--hosts", "gb10:1", "--hosts", "h100:2"]
+    argv = [str(PROVISION), "lab", "up", "--hosts", "h200:2", "--hosts", "gb10:1", "--hosts", "h100:3"]
     try:
         up = run([*argv, "--fleet", str(fleet), "--engine", engine], timeout=1500)
         assert up.rc == 0, str(up)
@@ -135,12 +137,19 @@ def _down_leaves_nothing(bridge: bool) -> None:
 
 
 @pytest.fixture(scope="session")
-def main_job(lab: Lab) -> Iterator[Started]:
+def main_job(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Started]:
     """`provision fleet.yaml --yes` on fresh hosts of both architectures, under way."""
     for name in MAIN_HOSTS:
         _ours(name)
+    request.getfixturevalue("pristine")
     with lab.started(main_fleet(lab), "--yes") as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def pristine(lab: Lab) -> Snapshot:
+    """A host of the main job, before anything is done to it."""
+    return snapshot(_ours(CLEARED))
 
 
 @pytest.fixture(scope="session")

@@ -46,5 +46,6 @@ def test_values_are_not_templates() -> None:
 
 
 def test_secrets_are_lines_sorted_by_key() -> None:
-    assert render.secrets_text({"B": "{{ 2 }}", "A": "a b=c"}) == "A=a b=c\nB={{ 2 }}\n"
-    assert render.secrets_text({}) == ""
+    head = "# Written by provision: changes by hand are replaced at the next run.\n"
+    assert render.secrets_text({"B": "{{ 2 }}", "A": "a b=c"}) == f"{head}A=a b=c\nB={{{{ 2 }}}}\n"
+    assert render.secrets_text({}) == head

@@ -60,7 +60,7 @@ def subset(wanted: Any, given: Any) -> bool:
 
 
 @pytest.mark.parametrize("the_plan", PLANS.values(), ids=PLANS)
-@pytest.mark.parametrize("role", specs())
+@pytest.mark.parametrize("role", sorted(set(specs()) - {"removal"}))  # which no plan speaks of
 def test_the_roles_take_what_the_plan_emits(the_plan: HostPlan, role: str) -> None:
     mine = {name: value for name, value in role_variables(the_plan).items() if name.startswith(f"{role}_")}
     assert mine

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 ROLES = Path(__file__).parents[3] / "roles"
-NAMES = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
+NAMES = sorted(path.parent.name for path in ROLES.glob("*/tasks"))
+"""those that do something; `host_record` is a module that they share"""
 
 
 def read(role: str, path: str) -> Any:

@@ -13,8 +13,12 @@ from load import NAMES, ROLES, read
 TYPES: dict[str, type] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
 
 
-def test_the_roles_are_the_five_of_the_design() -> None:
-    assert NAMES == ["docker_engine", "model_weights", "nvidia_container_toolkit", "vllm_image", "vllm_server"]
+def test_the_roles_are_those_of_the_design() -> None:
+    provisioning = ["docker_engine", "model_weights", "nvidia_container_toolkit", "vllm_image", "vllm_server"]
+    assert sorted([*provisioning, "removal"]) == NAMES
+    # what each of them changes it takes down first
+    for role in NAMES:
+        assert read(role, "meta/main.yml")["dependencies"] == [{"role": "host_record"}]
 
 
 @pytest.mark.parametrize("role", NAMES)

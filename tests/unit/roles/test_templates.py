@@ -81,4 +81,6 @@ def test_missing_value_is_an_error() -> None:
 
 def test_secret_file_is_sorted_and_raw() -> None:
     secrets = {"VLLM_API_KEY": 'a"b $c {{ d }}', "A": "1"}
-    assert render("secrets.env.j2", secrets=secrets) == 'A=1\nVLLM_API_KEY=a"b $c {{ d }}\n'
+    assert render("secrets.env.j2", secrets=secrets) == (
+        '# Written by provision: changes by hand are replaced at the next run.\nA=1\nVLLM_API_KEY=a"b $c {{ d }}\n'
+    )

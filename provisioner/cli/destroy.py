@@ -1,0 +1,92 @@
+"""destroy: from flags to looking, asking and taking away, and what is printed of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from provisioner.apply.runner import HostResult
+from provisioner.cli import show_removal as show
+from provisioner.cli.apply import load_hosts
+from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
+from provisioner.cli.events import shown
+from provisioner.errors import Exit, ProvisionError, UsageError
+from provisioner.fleet.models import Fleet
+from provisioner.history.rundir import create_run
+from provisioner.hosts.ssh import connect
+from provisioner.rollout import removal
+from provisioner.rollout.connections import Connections
+from provisioner.rollout.removal import Asked, HostLook
+
+
+@dataclass(frozen=True)
+class DestroyFlags:
+    """The flags of `provision destroy`."""
+
+    yes: bool
+    hosts: tuple[str, ...]
+    weights: bool
+    docker: bool
+    dry_run: bool
+    json: bool
+
+
+def destroy(path: Path, flags: DestroyFlags) -> Exit:
+    """Look, show, ask, take away. A host that cannot be looked at stops all."""
+    fleet = load_hosts(path, flags.hosts)
+    asked = Asked(weights=flags.weights, docker=flags.docker)
+    names = [host.name for host in fleet.hosts]
+    with Connections(lambda host: connect(host, fleet.ssh)) as connections, shown(names, None) as on_event:
+        seen = removal.look(fleet, connections, asked, on_event=on_event)
+    lost = [one.error for one in seen if one.error]
+    work = [one for one in seen if one.work]
+    if lost or flags.dry_run or not work:
+        _print(flags, seen, (), None)
+        if lost:
+            say("nothing was changed; name the other hosts with --hosts to clear them alone")
+            return Exit(lost[0].exit_code)
+        return Exit.CHANGES if work else Exit.OK
+    say(show.listing(seen))
+    if not flags.yes and not _allowed(work, seen):
+        say("nothing was changed")
+        return Exit.CHANGES
+    return _destroyed(fleet, seen, asked, flags)
+
+
+def _allowed(work: Sequence[HostLook], seen: Sequence[HostLook]) -> bool:
+    if not at_terminal():
+        raise UsageError("there is no terminal to ask at", hint="add --yes to take away without asking")
+    return confirm(f"Take this away from {len(work)} of {len(seen)} hosts?")
+
+
+def _destroyed(fleet: Fleet, seen: Sequence[HostLook], asked: Asked, flags: DestroyFlags) -> Exit:
+    """Take away and report, with a record of it however it ends."""
+    names = [one.host.name for one in seen if one.work]
+    run = create_run(fleet.name, command=sys.argv, fleet_path=fleet.path, hosts=names)
+    code = Exit.HOST_FAILED
+    try:
+        with interrupt_flag() as interrupted, shown(names, run) as on_event:
+            results = removal.destroy(fleet, seen, run.path, asked, on_event=on_event, interrupted=interrupted)
+        run.save("removal.json", show.as_json(seen, results, run.path))
+        code = removal.worst(results)
+        _print(flags, seen, results, run.path)
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+        raise
+    except ProvisionError as error:
+        code = Exit(error.exit_code)
+        raise
+    finally:
+        run.finish(code)
+    return code
+
+
+def _print(flags: DestroyFlags, seen: Sequence[HostLook], results: Sequence[HostResult], run_dir: Path | None) -> None:
+    if flags.json:
+        out(show.as_json(seen, results, run_dir))
+    if any(one.error for one in seen):
+        say(show.problems(seen))
+    words = show.outcome(seen, results, run_dir) if run_dir else show.listing(seen)
+    say(words) if flags.json else out(words)
