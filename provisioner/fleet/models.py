@@ -383,6 +383,10 @@ class Server(Frozen):
     """What the benchmark's figures must be, or the gate fails: `output_throughput >= 1000`, `p99_ttft_ms <= 2000` (the
     keys of vLLM's result JSON, `output_throughput_per_gpu`, `goodput`). A list, or lists by `linux/amd64`,
     `linux/arm64`, a hardware id or `default`; the most exact wins."""
+    drain_timeout_s: Annotated[int, Field(ge=0, strict=True)] = 0
+    """seconds that a server which must restart may go on answering; it restarts when no request is left, or then"""
+    open_firewall: Flag = False
+    """Open the port in the host's firewall (ufw or firewalld), where one is active."""
     benchmark: Benchmark = Benchmark()
     baseline: Baseline = Baseline()
 

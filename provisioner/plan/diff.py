@@ -198,5 +198,6 @@ def _sha256(text: str) -> str:
 def server_fingerprint(plan: model.HostPlan, server: Server) -> str:
     """What a validation is valid for: everything of the server that could change how it answers."""
     image = next(image for image in plan.images if image.reference == server.image)
-    parts = [server.model_dump(exclude={"benchmark", "health_timeout_s"}), image.model_dump(), plan.hardware]
+    apart = {"benchmark", "health_timeout_s", "drain_timeout_s", "open_firewall"}
+    parts = [server.model_dump(exclude=apart), image.model_dump(), plan.hardware]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

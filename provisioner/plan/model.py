@@ -149,6 +149,10 @@ class Server(Frozen):
     api_key: str | None
     """secret reference"""
     health_timeout_s: int
+    drain_timeout_s: int = 0
+    open_firewall: bool = False
+    unified_memory: bool = False
+    """GPU and host share one memory"""
     reasoning: bool
     tool_call_parser: str | None
     """None: the model may not decide to call tools"""

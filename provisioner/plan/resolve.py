@@ -148,6 +148,8 @@ def _decided(
         env=env,
         secret_path=secret_path,
         argv=argv,
+        port=server.port,
+        unified_memory=profile.unified_memory,
     )
     secret_file = None
     if server.api_key and secret_path:
@@ -165,6 +167,9 @@ def _decided(
         image=image.reference,
         argv=argv,
         port=server.port,
+        drain_timeout_s=server.drain_timeout_s,
+        open_firewall=server.open_firewall,
+        unified_memory=profile.unified_memory,
     )
     max_len = flags.value_of(argv, "--max-model-len")
     max_seqs = flags.value_of(argv, "--max-num-seqs")
@@ -205,6 +210,9 @@ def _decided(
         secret_file=secret_file,
         api_key=server.api_key,
         health_timeout_s=server.health_timeout_s,
+        drain_timeout_s=server.drain_timeout_s,
+        open_firewall=server.open_firewall,
+        unified_memory=profile.unified_memory,
         reasoning=flags.any_flag(argv, "--reasoning-parser"),
         tool_call_parser=_tool_call_parser(argv),
         log_stats=not flags.any_flag(argv, "--disable-log-stats"),

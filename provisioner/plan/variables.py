@@ -48,6 +48,9 @@ def server_element(
     image: str,
     argv: Sequence[str],
     port: int,
+    drain_timeout_s: int = 0,
+    open_firewall: bool = False,
+    unified_memory: bool = False,
 ) -> dict[str, Any]:
     """One element of `vllm_server_list`, which the unit template is rendered from. `argv`: after `vllm serve`."""
     return {
@@ -61,6 +64,9 @@ def server_element(
         "image": image,
         "argv": ["serve", *argv],
         "port": port,
+        "drain_timeout_s": drain_timeout_s,
+        "open_firewall": open_firewall,
+        "unified_memory": unified_memory,
     }
 
 
@@ -116,4 +122,7 @@ def _server(server: model.Server) -> dict[str, Any]:
         image=server.image,
         argv=server.argv,
         port=server.port,
+        drain_timeout_s=server.drain_timeout_s,
+        open_firewall=server.open_firewall,
+        unified_memory=server.unified_memory,
     )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from provisioner.plan.docker_run import docker_run, gpus_value
@@ -20,6 +22,7 @@ def test_the_whole_command() -> None:
     # fmt: off
     assert argv == (
         "/usr/bin/docker", "run", "--rm", "--name", "vllm-nemotron", "--network", "host", "--ipc", "host",
+        "--cap-drop", "ALL", "--cap-add", "DAC_OVERRIDE", "--security-opt", "no-new-privileges", "--log-driver", "none",
         "--gpus", '"device=0,1"', "--volume", "/data/hf:/root/.cache/huggingface:ro",
         "--volume", "/var/lib/vllm/plugins/nano_v3_reasoning_parser.py:/vllm-workspace/nano_v3_reasoning_parser.py:ro",
         "--workdir", "/vllm-workspace",
@@ -51,6 +54,23 @@ def test_nothing_that_is_not_needed() -> None:
         "HF_MODULES_CACHE=/tmp/hf-modules",
     ]
     assert not any("TOKEN" in word for word in argv)
+
+
+@pytest.mark.parametrize(
+    ("settings", "flags"),
+    [
+        ({"port": 1023}, ["--cap-add", "NET_BIND_SERVICE"]),
+        ({"port": 1024}, []),
+        ({"unified_memory": True}, ["--oom-score-adj", "500"]),
+    ],
+)
+def test_what_only_some_servers_get(settings: dict[str, Any], flags: list[str]) -> None:
+    common: dict[str, Any] = {"container": "c", "image": "i", "gpus": "all", "cache_dir": "/c", "plugin_dir": "/p"}
+    common |= {"plugins": [], "env": {}, "secret_path": None, "argv": ["m"]}
+    more = list(docker_run(**common, **settings))
+    for word in docker_run(**common):
+        more.remove(word)
+    assert more == flags
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,9 @@ def test_a_server_element_as_text() -> None:
         "image": "i:1",
         "argv": ["serve", "org/model", "--x"],
         "port": 8000,
+        "drain_timeout_s": 0,
+        "open_firewall": False,
+        "unified_memory": False,
     }
 
 
