@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,13 +29,12 @@ def _docker(plan: HostPlan, facts: Facts) -> list[Change]:
     if facts.docker.version is None:
         reason = "Docker does not answer" if facts.docker.client_version else "Docker is not installed"
         return [Change(role="docker_engine", subject="docker", reason=reason)]
-    found = []
+    found = [*_docker_version(plan, facts), *_certificates(plan, facts)]
     if any(image.build for image in plan.images) and not facts.docker.buildx:
         found.append(Change(role="docker_engine", subject="buildx", reason="image builds need it"))
     content = next((file.content for file in facts.files if file.path == DAEMON_JSON), None) or ""
     current = _json_object(content)
-    known = current or {}
-    missing = {key: value for key, value in plan.docker_config.items() if not _contains(known.get(key), value)}
+    missing = render.daemon_keys(current or {}, plan.docker_config)
     if missing:
         reason = f"{', '.join(missing)} not as planned"
         # One that is no JSON is the role's to refuse.
@@ -53,10 +53,27 @@ def _json_object(text: str) -> dict[str, Any] | None:
     return parsed if isinstance(parsed, dict) else None
 
 
-def _contains(current: Any, wanted: Any) -> bool:
-    if isinstance(wanted, list):
-        return isinstance(current, list) and all(item in current for item in wanted)
-    return bool(current == wanted)
+def _docker_version(plan: HostPlan, facts: Facts) -> list[Change]:
+    there = re.match(r"[0-9.]+", facts.docker.version or "")  # Debian's has a suffix: 26.1.5+dfsg1
+    if plan.docker_version is None or (there and there.group() == plan.docker_version):
+        return []
+    reason = f"is {facts.docker.version}, not {plan.docker_version}"
+    return [Change(role="docker_engine", subject="docker", reason=reason)]
+
+
+def _certificates(plan: HostPlan, facts: Facts) -> list[Change]:
+    there = {file.path: file for file in facts.files}
+    return [
+        Change(
+            role="docker_engine",
+            subject=file.path,
+            reason="differs" if file.path in there else "not there",
+            before=there[file.path].content if file.path in there else "",
+            after=file.content,
+        )
+        for file in plan.certificates
+        if file.path not in there or there[file.path].sha256 != _sha256(file.content)
+    ]
 
 
 def _toolkit(facts: Facts) -> list[Change]:

@@ -180,6 +180,11 @@ class HostPlan(Frozen):
     docker_source: Literal["auto", "distribution", "docker.com"]
     docker_config: dict[str, Any]
     """keys that must be in daemon.json"""
+    docker_version: str | None = None
+    """the only one that will do; None: whatever is there"""
+    docker_stop_others: bool = False
+    certificates: tuple[File, ...] = ()
+    """of the authorities that registries trust in"""
     images: tuple[Image, ...]
     image_min_free_gib: int
     """free space that must be there before an image is fetched or built"""

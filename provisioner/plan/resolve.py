@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from provisioner.errors import HostError
 from provisioner.fleet.base import Platform
@@ -14,6 +14,7 @@ from provisioner.fleet.taxonomy import HardwareProfile, match_hardware, profile_
 from provisioner.plan import flags, model, render, variables
 from provisioner.plan.arguments import at_commit, server_argv
 from provisioner.plan.bench import benchmark, default_max_num_seqs
+from provisioner.plan.docker_config import certificate_path, docker_config
 from provisioner.plan.docker_run import docker_run, gpus_value
 from provisioner.plan.exposure import exposure
 from provisioner.plan.facts import Facts
@@ -54,7 +55,12 @@ def plan_host(
         hardware_name=f"{len(facts.gpus)} × {facts.gpus[0].name}" + (" (simulated)" if facts.simulated else ""),
         simulated=facts.simulated,
         docker_source=fleet.docker.source,
-        docker_config=_docker_config(fleet),
+        docker_config=docker_config(fleet.docker),
+        docker_version=fleet.docker.version,
+        docker_stop_others=fleet.docker.stop_others,
+        certificates=tuple(
+            model.File(path=certificate_path(registry), content=text) for registry, text in fleet.certificates.items()
+        ),
         images=images,
         image_min_free_gib=fleet.docker.min_free_gib,
         image_keep=fleet.docker.keep_images,
@@ -296,14 +302,6 @@ def _weights(weights: list[model.Weights]) -> tuple[model.Weights, ...]:
                 hint="give its servers the same --revision, or place them on different hosts",
             )
     return unique
-
-
-def _docker_config(fleet: Fleet) -> dict[str, Any]:
-    wanted = {
-        "registry-mirrors": list(fleet.docker.registry_mirrors),
-        "insecure-registries": list(fleet.docker.insecure_registries),
-    }
-    return {key: value for key, value in wanted.items() if value}
 
 
 T = TypeVar("T")

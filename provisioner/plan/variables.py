@@ -74,7 +74,10 @@ def role_variables(plan: model.HostPlan) -> dict[str, Any]:
     """Every variable of site.yml's roles for this host."""
     return {
         "docker_engine_source": plan.docker_source,
+        "docker_engine_version": plan.docker_version or "",
         "docker_engine_config": plan.docker_config,
+        "docker_engine_registry_cas": {file.path.split("/")[-2]: file.content for file in plan.certificates},
+        "docker_engine_stop_others": plan.docker_stop_others,
         "docker_engine_buildx_required": any(image.build for image in plan.images),
         "nvidia_container_toolkit_proof_image": plan.images[0].reference if plan.images else "",
         "vllm_image_list": [_image(image) for image in plan.images],

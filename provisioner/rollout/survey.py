@@ -12,6 +12,7 @@ from provisioner.fleet.recipes import Recipe
 from provisioner.history.events import Event, OnEvent
 from provisioner.hosts.probe import ProbeRequest, ProbeResult, probe_all
 from provisioner.plan.diff import DAEMON_JSON, IMAGE_RECORD, changes
+from provisioner.plan.docker_config import certificate_path
 from provisioner.plan.facts import Facts
 from provisioner.plan.lock import UNLOCKED, Lock
 from provisioner.plan.model import Changes, HostPlan, connect_address
@@ -127,6 +128,7 @@ def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str], models: Iter
     units = tuple(f"vllm-{server.name}.service" for server in servers)
     public = [DAEMON_JSON, IMAGE_RECORD, *(f"{UNIT_DIR}/{unit}" for unit in units)]
     public += [proof_path(server.name) for server in servers]
+    public += [certificate_path(registry) for registry in fleet.certificates]
     private = [f"{ENV_DIR}/{server.name}.env" for server in servers]
     private += [f"{PLUGIN_DIR}/{plugin}" for plugin in plugins]
     return ProbeRequest(

@@ -56,9 +56,9 @@ def merge(current, wanted):
 
 
 def changed(current, wanted):
-    """Keys of the file that differ once `wanted` is in it, by name."""
+    """Keys of the file that differ once `wanted` is in it."""
     before, after = plain(current), merge(current, wanted)
-    return sorted(key for key in after if before.get(key) != after[key] or key not in before)
+    return [key for key in wanted if key not in before or before[key] != after[key]]
 
 
 def restarting(keys):
