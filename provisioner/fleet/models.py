@@ -178,6 +178,9 @@ class Docker(Frozen):
     proxies: Proxies = Proxies()
     registry_cas: dict[RegistryHost, Path] = Field(default_factory=dict)
     """By registry: the file (PEM) with the certificate of the authority that signed the registry's own."""
+    gpus: Literal["legacy", "cdi"] = "legacy"
+    """How containers get GPUs. legacy: NVIDIA's hook, `--gpus`. cdi: device specifications, which need Docker 25; GPUs
+    that came so are there after a reload of systemd, too, where others may get lost."""
     stop_others: Flag = False
     """Whether a restart of Docker may stop containers of others. It is restarted for a setting that needs it, for
     another version and for GPUs; with live-restore on, containers run on."""

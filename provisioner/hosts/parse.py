@@ -68,6 +68,7 @@ def parse_facts(host: str, answer: dict[str, Any]) -> Facts:
         cuda_version=gpu.parse_cuda_version(_out(answer.get("gpu_summary"))),
         toolkit_version=_toolkit_version(answer),
         gpu_runtime=_gpu_runtime(answer),
+        gpu_devices=_gpu_devices(answer),
         simulated=bool(cards.get("simulated")),
         docker=_docker(answer, errors),
         images=_images(engine),
@@ -120,6 +121,12 @@ def _gpu_runtime(answer: dict[str, Any]) -> bool:
     engine = (answer.get("docker_engine") or {}).get("info") or {}
     kinds = {spec["kind"] for spec in toolkit.get("cdi", [])}
     return bool(toolkit.get("programs")) or "nvidia.com/gpu" in kinds or "nvidia" in engine.get("Runtimes", [])
+
+
+def _gpu_devices(answer: dict[str, Any]) -> bool:
+    engine = (answer.get("docker_engine") or {}).get("info") or {}
+    kinds = {spec["kind"] for spec in (answer.get("toolkit") or {}).get("cdi", [])}
+    return bool(engine.get("CDISpecDirs")) and "nvidia.com/gpu" in kinds
 
 
 def _docker(answer: dict[str, Any], errors: dict[str, str]) -> Docker:

@@ -20,7 +20,7 @@ IMAGE_RECORD = "/var/lib/vllm/images.json"
 
 def changes(plan: HostPlan, facts: Facts, secrets: Mapping[str, str]) -> Changes:
     """All that differs, in the order in which it would be changed. `secrets`: reference → value."""
-    found = [*_docker(plan, facts), *_toolkit(facts), *_images(plan, facts), *_weights(plan, facts)]
+    found = [*_docker(plan, facts), *_toolkit(plan, facts), *_images(plan, facts), *_weights(plan, facts)]
     found += [change for server in plan.servers for change in _server(server, facts, secrets)]
     return Changes(host=plan.host, changes=tuple(found))
 
@@ -76,10 +76,11 @@ def _certificates(plan: HostPlan, facts: Facts) -> list[Change]:
     ]
 
 
-def _toolkit(facts: Facts) -> list[Change]:
-    if facts.gpu_runtime:
+def _toolkit(plan: HostPlan, facts: Facts) -> list[Change]:
+    if facts.gpu_devices if plan.gpu_mode == "cdi" else facts.gpu_runtime:
         return []
-    reason = "Docker cannot pass GPUs to containers"
+    how = " as devices" if plan.gpu_mode == "cdi" else ""
+    reason = f"Docker cannot pass GPUs to containers{how}"
     return [Change(role="nvidia_container_toolkit", subject="nvidia-container-toolkit", reason=reason)]
 
 

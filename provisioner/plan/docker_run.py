@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 HF_HOME = "/root/.cache/huggingface"
 """HF_HOME inside the containers"""
@@ -17,7 +18,7 @@ def docker_run(
     *,
     container: str,
     image: str,
-    gpus: str,
+    gpus: Sequence[str],
     ipc: str = "host",
     cache_dir: str,
     plugin_dir: str,
@@ -45,7 +46,7 @@ def docker_run(
     words += ["--cap-add", "NET_BIND_SERVICE"] if port < _FIRST_FREE_PORT else []
     words += ["--security-opt", "no-new-privileges", "--log-driver", "none"]
     words += ["--oom-score-adj", "500"] if unified_memory else []
-    words += ["--gpus", gpus, "--volume", f"{cache_dir}:{HF_HOME}:ro"]
+    words += [*gpus, "--volume", f"{cache_dir}:{HF_HOME}:ro"]
     for plugin in plugins:
         words += ["--volume", f"{plugin_dir}/{plugin}:{WORKDIR}/{plugin}:ro"]
     words += [word for mount in mounts for word in ("--volume", mount)]
@@ -64,6 +65,14 @@ def docker_run(
 def snapshot(repo: str, commit: str) -> str:
     """Where the containers find a model at one commit: the layout of the hub client's cache."""
     return f"{HF_HOME}/hub/models--{repo.replace('/', '--')}/snapshots/{commit}"
+
+
+def gpu_flags(gpus: str | int | Sequence[int], mode: Literal["legacy", "cdi"]) -> list[str]:
+    """How the container gets its GPUs: by NVIDIA's hook, or as devices that a specification on the host describes."""
+    if mode == "legacy":
+        return ["--gpus", gpus_value(gpus)]
+    names = ["all"] if gpus == "all" else range(gpus) if isinstance(gpus, int) else gpus
+    return [word for name in names for word in ("--device", f"nvidia.com/gpu={name}")]
 
 
 def gpus_value(gpus: str | int | Sequence[int]) -> str:

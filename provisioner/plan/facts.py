@@ -133,6 +133,8 @@ class Facts(Frozen):
     """nvidia-ctk's version; None when the toolkit is not installed"""
     gpu_runtime: bool = False
     """whether Docker would accept --gpus (runtime hook or CDI present)"""
+    gpu_devices: bool = False
+    """whether Docker would accept --device nvidia.com/gpu=… (it reads CDI, and there is a specification)"""
     simulated: bool = False
     """GPUs are a lab's stand-ins (/etc/lab-gpus.csv)"""
     docker: Docker

@@ -183,6 +183,9 @@ class HostPlan(Frozen):
     docker_version: str | None = None
     """the only one that will do; None: whatever is there"""
     docker_stop_others: bool = False
+    gpu_mode: Literal["legacy", "cdi"] = "legacy"
+    check_cuda: bool = True
+    """False: an image with a newer CUDA than the driver's is accepted here"""
     certificates: tuple[File, ...] = ()
     """of the authorities that registries trust in"""
     images: tuple[Image, ...]

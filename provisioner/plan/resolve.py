@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from provisioner.errors import HostError
 from provisioner.fleet.base import Platform
@@ -15,7 +15,7 @@ from provisioner.plan import flags, model, render, variables
 from provisioner.plan.arguments import at_commit, server_argv
 from provisioner.plan.bench import benchmark, default_max_num_seqs
 from provisioner.plan.docker_config import certificate_path, docker_config
-from provisioner.plan.docker_run import docker_run, gpus_value
+from provisioner.plan.docker_run import docker_run, gpu_flags, gpus_value
 from provisioner.plan.exposure import exposure
 from provisioner.plan.facts import Facts
 from provisioner.plan.images import image_of
@@ -58,6 +58,8 @@ def plan_host(
         docker_config=docker_config(fleet.docker),
         docker_version=fleet.docker.version,
         docker_stop_others=fleet.docker.stop_others,
+        gpu_mode=fleet.docker.gpus,
+        check_cuda=not any("cuda-driver" in server.allow_known_bad for server in fleet.servers_on(host.name)),
         certificates=tuple(
             model.File(path=certificate_path(registry), content=text) for registry, text in fleet.certificates.items()
         ),
@@ -104,7 +106,7 @@ def _server(
 ) -> _Resolved:
     gpu_count = _gpu_count(server, facts)
     planned, image, weights, plugins, command, notes = _decided(
-        server, recipe, profile, platform, gpu_count, fleet.weights.cache_dir, lock
+        server, recipe, profile, platform, gpu_count, fleet.weights.cache_dir, fleet.docker.gpus, lock
     )
     version, bench = image.vllm_version, planned.benchmark
     checked = check_server(server, recipe, command, profile, facts, version, planned.argv, bench.argv)
@@ -122,6 +124,7 @@ def _decided(
     platform: Platform,
     gpu_count: int,
     cache_dir: str,
+    gpu_mode: Literal["legacy", "cdi"],
     lock: Lock,
 ) -> _Decided:
     """All of a server that is the same on every host of a kind, with what an operator should know about it."""
@@ -143,7 +146,7 @@ def _decided(
     run = docker_run(
         container=container,
         image=image.reference,
-        gpus=gpus_value(server.gpus),
+        gpus=gpu_flags(server.gpus, gpu_mode),
         ipc=server.ipc,
         cache_dir=cache_dir,
         plugin_dir=PLUGIN_DIR,

@@ -79,6 +79,8 @@ def role_variables(plan: model.HostPlan) -> dict[str, Any]:
         "docker_engine_registry_cas": {file.path.split("/")[-2]: file.content for file in plan.certificates},
         "docker_engine_stop_others": plan.docker_stop_others,
         "docker_engine_buildx_required": any(image.build for image in plan.images),
+        "nvidia_container_toolkit_mode": plan.gpu_mode,
+        "nvidia_container_toolkit_check_cuda": plan.check_cuda,
         "nvidia_container_toolkit_proof_image": plan.images[0].reference if plan.images else "",
         "vllm_image_list": [_image(image) for image in plan.images],
         "vllm_image_min_free_gib": plan.image_min_free_gib,

@@ -231,6 +231,13 @@ def test_an_image_that_is_known_by_its_digest() -> None:
 
 
 class TestDocker:
+    def test_gpus_as_devices(self) -> None:
+        the_plan = plan(fleet(docker=DockerSettings(gpus="cdi")))
+        seen = converged(the_plan)
+        reason = "Docker cannot pass GPUs to containers as devices"
+        assert told(the_plan, seen) == [("nvidia_container_toolkit", "nvidia-container-toolkit", reason)]
+        assert told(the_plan, seen.model_copy(update={"gpu_devices": True})) == []
+
     def test_another_version_than_asked_for(self) -> None:
         the_plan = plan(fleet(docker=DockerSettings(version="28.3.3")))
         seen = converged(the_plan)

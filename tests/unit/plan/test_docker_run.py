@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from provisioner.plan.docker_run import docker_run, gpus_value
+from provisioner.plan.docker_run import docker_run, gpu_flags, gpus_value
 
 
 def test_the_whole_command() -> None:
     argv = docker_run(
         container="vllm-nemotron",
         image="vllm/vllm-openai:v0.12.0",
-        gpus='"device=0,1"',
+        gpus=["--gpus", '"device=0,1"'],
         cache_dir="/data/hf",
         plugin_dir="/var/lib/vllm/plugins",
         plugins=["nano_v3_reasoning_parser.py"],
@@ -38,7 +38,7 @@ def test_nothing_that_is_not_needed() -> None:
     argv = docker_run(
         container="c",
         image="i",
-        gpus="all",
+        gpus=["--gpus", "all"],
         cache_dir="/c",
         plugin_dir="/p",
         plugins=[],
@@ -65,7 +65,7 @@ def test_nothing_that_is_not_needed() -> None:
     ],
 )
 def test_what_only_some_servers_get(settings: dict[str, Any], flags: list[str]) -> None:
-    common: dict[str, Any] = {"container": "c", "image": "i", "gpus": "all", "cache_dir": "/c", "plugin_dir": "/p"}
+    common: dict[str, Any] = {"container": "c", "image": "i", "gpus": [], "cache_dir": "/c", "plugin_dir": "/p"}
     common |= {"plugins": [], "env": {}, "secret_path": None, "argv": ["m"]}
     more = list(docker_run(**common, **settings))
     for word in docker_run(**common):
@@ -79,3 +79,16 @@ def test_what_only_some_servers_get(settings: dict[str, Any], flags: list[str]) 
 )
 def test_gpus_value(gpus: str | int | tuple[int, ...], value: str) -> None:
     assert gpus_value(gpus) == value
+
+
+@pytest.mark.parametrize(
+    ("gpus", "flags"),
+    [
+        ("all", ["--device", "nvidia.com/gpu=all"]),
+        (2, ["--device", "nvidia.com/gpu=0", "--device", "nvidia.com/gpu=1"]),
+        ((3,), ["--device", "nvidia.com/gpu=3"]),
+    ],
+)
+def test_gpus_as_devices(gpus: str | int | tuple[int, ...], flags: list[str]) -> None:
+    assert gpu_flags(gpus, "cdi") == flags
+    assert gpu_flags(gpus, "legacy") == ["--gpus", gpus_value(gpus)]
