@@ -80,6 +80,7 @@ def parse_facts(host: str, answer: dict[str, Any]) -> Facts:
         cached=tuple(Cached.model_validate(one) for one in answer.get("cached") or ()),
         paths=answer.get("paths") or {},
         health={int(port): status for port, status in (answer.get("health") or {}).items()},
+        firewall=_firewall(answer),
         boot_id=seen["boot_id"].strip(),
         # Problems of an engine that does not answer at all are the engine's error, not a note.
         notes=(*notes, *_late(answer), *(engine["problems"] if engine.get("info") else ())),
@@ -127,6 +128,12 @@ def _gpu_devices(answer: dict[str, Any]) -> bool:
     engine = (answer.get("docker_engine") or {}).get("info") or {}
     kinds = {spec["kind"] for spec in (answer.get("toolkit") or {}).get("cdi", [])}
     return bool(engine.get("CDISpecDirs")) and "nvidia.com/gpu" in kinds
+
+
+def _firewall(answer: dict[str, Any]) -> tuple[int, ...] | None:
+    told = answer.get("firewall") or {}
+    firewalld = told.get("firewalld") or {}
+    return system.parse_firewall(_out(told.get("ufw")), _out(firewalld), firewalld.get("rc"))
 
 
 def _docker(answer: dict[str, Any], errors: dict[str, str]) -> Docker:

@@ -150,7 +150,10 @@ def _server(server: Server, facts: Facts, secrets: Mapping[str, str]) -> list[Ch
     container = next((one for one in facts.containers if one.name == server.container), None)
     state = _unit_state(unit)
     found += [Change(role="vllm_server", subject=server.unit, reason=state)] if state else []
-    return found + _running(server, container, facts)
+    found += _running(server, container, facts)
+    if server.open_firewall and facts.firewall is not None and server.port not in facts.firewall:
+        found.append(Change(role="vllm_server", subject="firewall", reason=f"port {server.port} is not opened"))
+    return found
 
 
 def _unit_file(server: Server, facts: Facts) -> list[Change]:

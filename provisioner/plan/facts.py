@@ -151,6 +151,8 @@ class Facts(Frozen):
     """what is at each path asked for: file, directory, other; "" for nothing"""
     health: dict[int, int] = Field(default_factory=dict)
     """by port asked for: status of GET /health; 0 when nothing answered within 3 s"""
+    firewall: tuple[int, ...] | None = None
+    """TCP ports that ufw or firewalld lets through; None: neither is active, or nobody asked"""
     boot_id: str = ""
     notes: tuple[str, ...] = ()
     """what the probe could not tell, and why: programs that hung, files that cannot be read, broken markers"""

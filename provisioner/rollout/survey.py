@@ -141,6 +141,7 @@ def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str], models: Iter
         paths=tuple(dict.fromkeys(str(archive.path) for archive in archives if archive.at == "host")),
         disk_paths=(DOCKER_ROOT, fleet.weights.cache_dir),
         ports=tuple(server.port for server in servers),
+        firewall=any(server.open_firewall for server in servers),
         health=tuple((server.port, connect_address(server.host)) for server in servers),
     )
 

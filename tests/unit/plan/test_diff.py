@@ -255,6 +255,14 @@ class TestDocker:
             assert told(the_plan, there) == expected
 
 
+@pytest.mark.parametrize(("opened", "closed"), [(None, False), ((22, 8000), False), ((22,), True), ((), True)])
+def test_a_port_that_a_firewall_keeps_closed(opened: tuple[int, ...] | None, closed: bool) -> None:
+    the_plan = plan(fleet(server(open_firewall=True)))
+    seen = converged(the_plan).model_copy(update={"firewall": opened})
+    assert told(the_plan, seen) == [("vllm_server", "firewall", "port 8000 is not opened")] * closed
+    assert told(plan(), converged(plan()).model_copy(update={"firewall": opened})) == []
+
+
 class TestDaemonJson:
     SETTINGS = DockerSettings(registry_mirrors=("http://mirror",), insecure_registries=("mirror:5000",))
     PATH = "/etc/docker/daemon.json"
