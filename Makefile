@@ -37,7 +37,7 @@ lab-test: setup
 
 ## make molecule  the roles' scenarios on rehearsal hosts; ROLE=docker_engine: those of one role
 molecule: setup
-	@scripts/molecule $(ROLE)
+	@$(BIN)/python scripts/molecule $(ROLE) $(if $(WITHIN),--within $(WITHIN))
 
 ## make lab-up    start the rehearsal fleet
 lab-up: setup
