@@ -15,13 +15,14 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+# as vLLM 0.32 prints it
 METRICS = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
 # TYPE vllm:num_requests_running gauge
 vllm:num_requests_running{{engine="0",model_name="org/model"}} {running}.0
 # TYPE vllm:num_requests_waiting gauge
 vllm:num_requests_waiting{{engine="0",model_name="org/model"}} {waiting}.0
-vllm:num_requests_running_total 7.0
+vllm:num_requests_waiting_by_reason{{engine="0",model_name="org/model",reason="capacity"}} {waiting}.0
 """
 
 
