@@ -1,5 +1,5 @@
 # Two commands for a new user: `make demo` and `make test`. Both set up what they need, and can be run again.
-.PHONY: help setup demo test proof lint unit lab-test lab-up lab-down clean
+.PHONY: help setup demo test proof lint unit lab-test molecule lab-up lab-down clean
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 LAB_HOSTS ?= --hosts h200:2 --hosts gb10:1
@@ -34,6 +34,10 @@ unit: setup
 ## make lab-test  tests on lab hosts
 lab-test: setup
 	@$(BIN)/pytest -q tests/lab
+
+## make molecule  the roles' scenarios on rehearsal hosts; ROLE=docker_engine: those of one role
+molecule: setup
+	@$(BIN)/python scripts/molecule $(ROLE) $(if $(WITHIN),--within $(WITHIN))
 
 ## make lab-up    start the rehearsal fleet
 lab-up: setup

@@ -105,7 +105,8 @@ def _loaded(document: Document, read_inventory: ReadInventory | None) -> Loaded 
     if fleet is None:
         return None
     # Not by validation: it would make lists of its own, and hosts alike share one.
-    fleet = fleet.model_copy(update={"placed": _placed(alike)})
+    certificates = _certificates(document, fleet.docker, folder)
+    fleet = fleet.model_copy(update={"placed": _placed(alike), "certificates": certificates})
     places = {host.name: at for host, at in hosts}
     return Loaded(_absolute(fleet, folder), document, inventory, tuple(groups), members, tuple(alike), places)
 
@@ -116,6 +117,21 @@ def _placed(alike: list[Alike]) -> dict[str, tuple[Server, ...]]:
         servers = tuple(one.server for one in kind.servers)
         placed |= dict.fromkeys(kind.hosts, servers)
     return placed
+
+
+def _certificates(document: Document, docker: Docker, folder: Path) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for registry, path in docker.registry_cas.items():
+        at = ("docker", "registry_cas", registry)
+        try:
+            texts[registry] = below(folder, path).read_text(encoding="utf-8").strip() + "\n"
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            document.add(at, f"{quoted(str(path))} cannot be read: {reason}")
+            continue
+        if "-----BEGIN CERTIFICATE-----" not in texts[registry]:
+            document.add(at, f"{quoted(str(path))} holds no certificate (PEM)")
+    return texts
 
 
 def _recipe_folders(document: Document, value: Any, folder: Path) -> tuple[Path, ...]:

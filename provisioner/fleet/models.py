@@ -32,6 +32,9 @@ _REGISTRY = r"^(https?://)?[A-Za-z0-9\[][^\s@]*$"
 _REGISTRY_HOST = r"^((localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(:[0-9]{1,5})?|[A-Za-z0-9-]+:[0-9]{1,5})$"
 _TAGGED = r"^[A-Za-z0-9]([A-Za-z0-9._/:-]*[A-Za-z0-9._-])?:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
 _USERNAME = r"^[^:\x00-\x1f]+$"
+_VERSION = r"^[0-9]+\.[0-9]+\.[0-9]+$"
+_SIZE = r"^[1-9][0-9]*[kmg]$"
+_DIRECT = r"^[^\s,]+$"
 
 FORMATS = {
     _NAME: "lower-case letters, digits and dashes (at most 40)",
@@ -52,6 +55,9 @@ FORMATS = {
     _REGISTRY_HOST: "a registry as image references begin with it, such as registry.example.com:5000",
     _TAGGED: "an image's name with a tag, such as vllm/vllm-openai:v0.12.0",
     _USERNAME: "a user name without a colon",
+    _VERSION: "a version such as 28.3.3",
+    _SIZE: "a size such as 10m (k, m or g)",
+    _DIRECT: "one name, .domain, address or network",
 }
 """Patterns of the fields, in words. Most of them end on command lines: none begins with a dash."""
 
@@ -132,6 +138,26 @@ class RegistryLogin(Frozen):
     """Password or access token; hosts have it in memory, while they pull or build, and nowhere afterwards."""
 
 
+class LogRotation(Frozen):
+    """How much Docker keeps of what containers print. Servers of this file print to the journal alone."""
+
+    max_size: Annotated[str, StringConstraints(pattern=_SIZE)] | None = None
+    """Size of one file; Docker: without a limit."""
+    max_files: Count | None = None
+    """How many files a container may have; Docker: 1."""
+
+
+class Proxies(Frozen):
+    """How Docker reaches registries, and hosts docker.com's packages; from Docker 23.0 on."""
+
+    http: Url | None = None
+    """For http:// addresses."""
+    https: Url | None = None
+    """For https:// addresses; the proxy itself is mostly an http:// one."""
+    no_proxy: tuple[Annotated[str, StringConstraints(pattern=_DIRECT)], ...] = ()
+    """What is reached without: names, .domains, addresses, networks."""
+
+
 class Docker(Frozen):
     """The Docker engine of the hosts. An engine that works is used as it is."""
 
@@ -143,6 +169,21 @@ class Docker(Frozen):
     """Registries without TLS."""
     registries: dict[RegistryHost, RegistryLogin] = Field(default_factory=dict)
     """Logins of private registries, by the name that image references begin with; Docker Hub is docker.io."""
+    version: Annotated[str, StringConstraints(pattern=_VERSION)] | None = None
+    """Version of the engine, X.Y.Z; default: the one that is there, else the newest. An engine of another version is
+    replaced by packages of its own source."""
+    data_root: Annotated[str, StringConstraints(pattern=_CACHE_DIR)] | None = None
+    """Where images and containers are kept; Docker: /var/lib/docker. What an engine has elsewhere is never moved."""
+    logs: LogRotation = LogRotation()
+    proxies: Proxies = Proxies()
+    registry_cas: dict[RegistryHost, Path] = Field(default_factory=dict)
+    """By registry: the file (PEM) with the certificate of the authority that signed the registry's own."""
+    gpus: Literal["legacy", "cdi"] = "legacy"
+    """How containers get GPUs. legacy: NVIDIA's hook, `--gpus`. cdi: device specifications, which need Docker 25; GPUs
+    that came so are there after a reload of systemd, too, where others may get lost."""
+    stop_others: Flag = False
+    """Whether a restart of Docker may stop containers of others. It is restarted for a setting that needs it, for
+    another version and for GPUs; with live-restore on, containers run on."""
     min_free_gib: Annotated[int, Field(ge=0, strict=True)] = 30
     """GiB that must be free before an image is fetched or built (vllm/vllm-openai unpacks to more than 20 GB)"""
     keep_images: Annotated[int, Field(ge=0, strict=True)] = 1
@@ -383,6 +424,10 @@ class Server(Frozen):
     """What the benchmark's figures must be, or the gate fails: `output_throughput >= 1000`, `p99_ttft_ms <= 2000` (the
     keys of vLLM's result JSON, `output_throughput_per_gpu`, `goodput`). A list, or lists by `linux/amd64`,
     `linux/arm64`, a hardware id or `default`; the most exact wins."""
+    drain_timeout_s: Annotated[int, Field(ge=0, strict=True)] = 0
+    """seconds that a server which must restart may go on answering; it restarts when no request is left, or then"""
+    open_firewall: Flag = False
+    """Open the port in the host's firewall (ufw or firewalld), where one is active."""
     benchmark: Benchmark = Benchmark()
     baseline: Baseline = Baseline()
 
@@ -402,6 +447,8 @@ class Fleet(Frozen):
     hosts: tuple[Host, ...]
     servers: tuple[Server, ...]
     """as `defaults` and `servers` say, without what groups and hosts say otherwise"""
+    certificates: dict[str, str] = Field(default_factory=dict)
+    """by registry: the text of the file in docker.registry_cas"""
     placed: dict[str, tuple[Server, ...]] | None = None
     """by host: its servers as they are there; None: those of `servers` that name it"""
 

@@ -69,6 +69,7 @@ def look(request: Dict[str, Any]) -> Dict[str, Any]:
         "paths": paths,
         "ports": ports,
         "health": health,
+        "firewall": firewall,
     }
     done: Dict[str, Any] = {}
     errors: Dict[str, str] = {}
@@ -386,6 +387,12 @@ def health(request: Dict[str, Any]) -> Dict[str, int]:
     for thread in threads:
         thread.join()
     return found
+
+
+def firewall(request: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    if not request.get("firewall"):
+        return None
+    return {"ufw": command(["ufw", "status"], 20), "firewalld": command(["firewall-cmd", "--list-ports"], 20)}
 
 
 def _owners(inodes: Set[str]) -> Dict[str, Dict[str, Any]]:

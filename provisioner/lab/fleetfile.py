@@ -74,6 +74,7 @@ def remember_fleet(state: Path, file: Path) -> None:
 
 
 def fleet_files(state: Path) -> list[Path]:
-    """Every fleet file written since the lab is up, the latest last."""
+    """Every fleet file written since the lab is up that is still there, the latest last."""
     record = state / _FLEET_RECORD
-    return [Path(line) for line in record.read_text().splitlines()] if record.exists() else []
+    lines = record.read_text().splitlines() if record.exists() else []
+    return [Path(line) for line in lines if Path(line).exists()]

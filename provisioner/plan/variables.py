@@ -48,6 +48,9 @@ def server_element(
     image: str,
     argv: Sequence[str],
     port: int,
+    drain_timeout_s: int = 0,
+    open_firewall: bool = False,
+    unified_memory: bool = False,
 ) -> dict[str, Any]:
     """One element of `vllm_server_list`, which the unit template is rendered from. `argv`: after `vllm serve`."""
     return {
@@ -61,6 +64,9 @@ def server_element(
         "image": image,
         "argv": ["serve", *argv],
         "port": port,
+        "drain_timeout_s": drain_timeout_s,
+        "open_firewall": open_firewall,
+        "unified_memory": unified_memory,
     }
 
 
@@ -68,8 +74,13 @@ def role_variables(plan: model.HostPlan) -> dict[str, Any]:
     """Every variable of site.yml's roles for this host."""
     return {
         "docker_engine_source": plan.docker_source,
+        "docker_engine_version": plan.docker_version or "",
         "docker_engine_config": plan.docker_config,
+        "docker_engine_registry_cas": {file.path.split("/")[-2]: file.content for file in plan.certificates},
+        "docker_engine_stop_others": plan.docker_stop_others,
         "docker_engine_buildx_required": any(image.build for image in plan.images),
+        "nvidia_container_toolkit_mode": plan.gpu_mode,
+        "nvidia_container_toolkit_check_cuda": plan.check_cuda,
         "nvidia_container_toolkit_proof_image": plan.images[0].reference if plan.images else "",
         "vllm_image_list": [_image(image) for image in plan.images],
         "vllm_image_min_free_gib": plan.image_min_free_gib,
@@ -118,4 +129,7 @@ def _server(server: model.Server) -> dict[str, Any]:
         image=server.image,
         argv=server.argv,
         port=server.port,
+        drain_timeout_s=server.drain_timeout_s,
+        open_firewall=server.open_firewall,
+        unified_memory=server.unified_memory,
     )

@@ -13,6 +13,7 @@ from provisioner.history.events import Event, OnEvent
 from provisioner.hosts.probe import ProbeRequest, ProbeResult, probe_all
 from provisioner.plan.absent import ENV_DIR, MARK, PATTERNS, UNIT_DIR
 from provisioner.plan.diff import DAEMON_JSON, IMAGE_RECORD, changes
+from provisioner.plan.docker_config import certificate_path
 from provisioner.plan.facts import Facts
 from provisioner.plan.lock import UNLOCKED, Lock
 from provisioner.plan.model import Changes, HostPlan, connect_address
@@ -128,6 +129,7 @@ def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str], models: Iter
     units = tuple(f"vllm-{server.name}.service" for server in servers)
     public = [DAEMON_JSON, IMAGE_RECORD, *(f"{UNIT_DIR}/{unit}" for unit in units)]
     public += [proof_path(server.name) for server in servers]
+    public += [certificate_path(registry) for registry in fleet.certificates]
     private = [f"{ENV_DIR}/{server.name}.env" for server in servers]
     private += [f"{PLUGIN_DIR}/{plugin}" for plugin in plugins]
     return ProbeRequest(
@@ -142,6 +144,7 @@ def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str], models: Iter
         paths=tuple(dict.fromkeys(str(archive.path) for archive in archives if archive.at == "host")),
         disk_paths=(DOCKER_ROOT, fleet.weights.cache_dir),
         ports=tuple(server.port for server in servers),
+        firewall=any(server.open_firewall for server in servers),
         health=tuple((server.port, connect_address(server.host)) for server in servers),
     )
 

@@ -87,6 +87,7 @@ def test_rootfs_is_named_by_its_inputs(tmp_path: Path) -> None:
     assert one != rootfs_file(tmp_path, "amd64", other)
     assert one != rootfs_file(tmp_path, "arm64", MIRROR)
     assert base_ref(one, "amd64") == f"provision-lab/base:{one.stem}"
+    assert rootfs_file(tmp_path, "amd64", MIRROR, "bookworm").name.startswith("bookworm-amd64-")
 
 
 def test_rootfs_has_no_docker_and_no_git() -> None:
