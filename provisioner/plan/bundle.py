@@ -123,10 +123,12 @@ def wanted(hosts: Iterable[tuple[HostPlan, Facts]]) -> Wanted:
     packages: dict[System, tuple[str, ...]] = {}
     impossible: list[str] = []
     for plan, facts in hosts:
-        impossible += [f"{plan.host}: {words}" for image in plan.images if (words := _impossible(image))]
-        images |= dict.fromkeys((image.reference, image.platform) for image in plan.images)
-        models |= dict.fromkeys((weights.repo, weights.revision) for weights in plan.weights)
-        plugins |= dict.fromkeys((plugin.repo, plugin.revision, plugin.file) for plugin in plan.plugins)
+        fetched = [image for image in plan.images if image.archive is None]
+        impossible += [f"{plan.host}: {words}" for image in fetched if (words := _impossible(image))]
+        images |= dict.fromkeys((image.reference, image.platform) for image in fetched)
+        if plan.weights_download:
+            models |= dict.fromkeys((weights.repo, weights.revision) for weights in plan.weights)
+            plugins |= dict.fromkeys((plugin.repo, plugin.revision, plugin.file) for plugin in plan.plugins)
         try:
             names = packages_for(plan, facts)
         except HostError as error:
@@ -156,15 +158,15 @@ def bundled(plan: HostPlan, facts: Facts, manifest: Manifest) -> tuple[Bundled, 
 
     present = {name for image in facts.images for name in (*image.tags, *image.digests)}
     for image in plan.images:
-        if image.reference not in present:
+        if image.archive is None and image.reference not in present:
             words = f"image {image.reference} for {image.platform}{_instead(image, manifest)}"
             take("images", images.get((image.reference, image.platform)), words)
-    for weights in plan.weights:
+    for weights in plan.weights if plan.weights_download else ():
         if _lacks(facts.weights.get(weights.repo), weights.revision):
             words = f"weights of {weights.repo} at {weights.revision}{_others(weights.repo, manifest)}"
             take("models", models.get((weights.repo, weights.revision)), words)
     files = {file.path for file in facts.files}
-    for plugin in plan.plugins:
+    for plugin in plan.plugins if plan.weights_download else ():
         if f"{plan.plugin_dir}/{plugin.file}" not in files:
             words = f"{plugin.file} of {plugin.repo} at {plugin.revision}"
             take("plugins", plugins.get((plugin.repo, plugin.revision, plugin.file)), words)

@@ -27,6 +27,7 @@ from provisioner.plan.bundle import (
 )
 from provisioner.plan.lock import UNLOCKED, Lock
 from provisioner.plan.packages import System, system_of
+from provisioner.plan.references import parse
 from provisioner.rollout import store
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.secrets import resolve_secrets
@@ -56,7 +57,8 @@ def make_bundle(
     """
     _check_planned(seen)
     needed = wanted([(host.plan, host.facts) for host in seen.hosts if host.plan and host.facts])
-    maker = _Maker(seen.fleet, lock or UNLOCKED, folder, environment, say)
+    registries = {parse(reference).registry for reference, _ in needed.images}
+    maker = _Maker(seen.fleet, lock or UNLOCKED, folder, _secrets(seen.fleet, registries, environment), say)
     images = [maker.image(*one) for one in needed.images]
     models = [maker.model(*one) for one in needed.models]
     plugins = [maker.plugin(*one, models) for one in needed.plugins]
@@ -79,16 +81,19 @@ def make_bundle(
 class _Maker:
     """Fetches one thing after the other; the manifest knows each as soon as it is whole."""
 
-    def __init__(self, fleet: Fleet, lock: Lock, folder: Path, environment: Mapping[str, str], say: Say) -> None:
+    def __init__(self, fleet: Fleet, lock: Lock, folder: Path, secrets: Mapping[str, str], say: Say) -> None:
         from provisioner.upstream import hub, registry  # their libraries take their time to import
 
         self._lock = lock
         self._folder, self._work, self._say = folder, folder / WORK, say
         self._known = _begun(folder, fleet.name)
-        self._registries = registry.Registries(fleet.docker.registry_mirrors, fleet.docker.insecure_registries)
-        token = fleet.hub.token
-        secrets = resolve_secrets([token] if token else [], environment)
-        self._hub = hub.Hub(fleet.hub.endpoint or hub.HUGGING_FACE, secrets.get(token or ""))
+        logins = {
+            name: registry.Credentials(login.username, secrets[login.password])
+            for name, login in fleet.docker.registries.items()
+            if login.password in secrets
+        }
+        self._registries = registry.Registries(fleet.docker.registry_mirrors, fleet.docker.insecure_registries, logins)
+        self._hub = hub.Hub(fleet.hub.endpoint or hub.HUGGING_FACE, secrets.get(fleet.hub.token or ""))
 
     def image(self, reference: str, platform: Platform) -> BundledImage:
         """An archive, at the digest that the reference has now."""
@@ -181,6 +186,12 @@ class _Maker:
                 self._say(f"{what}: {done / 2**30:.1f} of {total / 2**30:.1f} GiB")
 
         return report
+
+
+def _secrets(fleet: Fleet, registries: set[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """The hub's token and the passwords of the registries that are asked."""
+    references = [login.password for name, login in fleet.docker.registries.items() if name in registries]
+    return resolve_secrets([*references, *([fleet.hub.token] if fleet.hub.token else [])], environment)
 
 
 def _begun(folder: Path, fleet: str) -> Manifest:
