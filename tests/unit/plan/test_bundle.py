@@ -185,6 +185,6 @@ def test_roles_fetch_nothing_less_where_nothing_is_bundled() -> None:
     there = converged(of, debian()).model_copy(update={"marked": ("/etc/systemd/system/vllm-nemotron.service",)})
     found, _ = bundled(of, there, whole(of))
     variables = bundle_variables(of, found)
-    assert "archive" not in variables["vllm_image_list"][0]
+    assert variables["vllm_image_list"][0]["archive"] == {}
     assert "folder" not in variables["model_weights_list"][0]
     assert "site_environment" not in variables
