@@ -10,7 +10,7 @@ from provisioner.errors import HostError, UsageError
 from provisioner.fleet.base import Frozen, Platform
 from provisioner.plan.facts import Facts
 from provisioner.plan.lock import is_commit
-from provisioner.plan.model import HostPlan, Image
+from provisioner.plan.model import Changes, HostPlan, Image
 from provisioner.plan.packages import System, packages_for, system_of
 from provisioner.plan.variables import role_variables
 
@@ -208,6 +208,25 @@ def bundle_variables(plan: HostPlan, part: Bundled) -> dict[str, Any]:
         changed["docker_engine_source"] = "distribution"
         changed["site_environment"] = {"APT_CONFIG": str(ON_HOST / part.packages.folder / "apt.conf")}
     return changed
+
+
+def from_bundle(changes: Changes, part: Bundled) -> Changes:
+    """The same changes, in words that say where things come from."""
+    brought = {
+        *(one.reference for one in part.images),
+        *(one.repo for one in part.models),
+        *(one.file for one in part.plugins),
+    }
+    return changes.model_copy(
+        update={
+            "changes": tuple(
+                one.model_copy(update={"reason": "not there; will come from the bundle"})
+                if one.subject in brought and one.role in ("vllm_image", "model_weights")
+                else one
+                for one in changes.changes
+            )
+        }
+    )
 
 
 def _impossible(image: Image) -> str | None:

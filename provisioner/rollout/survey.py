@@ -13,7 +13,7 @@ from provisioner.fleet.recipes import Recipe
 from provisioner.history.events import Event, OnEvent
 from provisioner.hosts.probe import ProbeRequest, ProbeResult, probe_all
 from provisioner.plan.absent import ENV_DIR, MARK, PATTERNS, UNIT_DIR
-from provisioner.plan.bundle import Bundled, Manifest, bundled
+from provisioner.plan.bundle import Bundled, Manifest, bundled, from_bundle
 from provisioner.plan.diff import DAEMON_JSON, IMAGE_RECORD, changes
 from provisioner.plan.facts import Facts
 from provisioner.plan.lock import UNLOCKED, Lock
@@ -213,6 +213,7 @@ def _compare(seen: HostSurvey, secrets: Mapping[str, str]) -> HostSurvey:
     if seen.plan is None or seen.facts is None:
         return seen
     differing = changes(seen.plan, seen.facts, secrets)
+    differing = from_bundle(differing, seen.bundled) if seen.bundled else differing
     doubts = {
         server.name: doubt(seen.plan, server, seen.facts, proven(seen.facts, server.name))
         for server in seen.plan.servers

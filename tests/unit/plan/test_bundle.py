@@ -19,8 +19,10 @@ from provisioner.plan.bundle import (
     Manifest,
     bundle_variables,
     bundled,
+    from_bundle,
     wanted,
 )
+from provisioner.plan.diff import changes
 from provisioner.plan.facts import Docker, Facts
 from provisioner.plan.model import HostPlan
 from provisioner.plan.packages import System
@@ -164,6 +166,14 @@ def test_another_platform_revision_or_system() -> None:
         f"the bundle has no weights of {model.repo} at main; it has them at {COMMIT}",
         f"the bundle has no package {', '.join(PACKAGES)} for debian 13 amd64; it has packages for debian 12 amd64",
     )
+
+
+def test_the_plan_says_where_things_come_from() -> None:
+    of = pulled()
+    found, _ = bundled(of, debian(), whole(of))
+    told = {one.subject: one.reason for one in from_bundle(changes(of, debian(), {}), found).changes}
+    assert told[IMAGE] == told[of.weights[0].repo] == "not there; will come from the bundle"
+    assert told["docker"] == "Docker is not installed"
 
 
 def test_roles_take_what_lies_on_the_host() -> None:
