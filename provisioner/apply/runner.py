@@ -59,13 +59,14 @@ def apply(
     interrupted: Callable[[], bool],
     strategy: Strategy = "mitogen_free",
     check: bool = False,
+    more: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[HostResult, ...]:
     """Brings every host of `plans` to its plan; the hosts go on side by side, each at its own pace.
 
     `run_dir` is fresh and 0700; the inventory and Ansible's own records stay in it. A failing host holds up no other.
-    `check`: Ansible's check mode, which changes nothing; results tell what would change.
+    `check`: Ansible's check mode, which changes nothing; results tell what would change. `more`: variables by host.
     """
-    inventory = write_inventory(run_dir / "inventory", fleet, plans)
+    inventory = write_inventory(run_dir / "inventory", fleet, plans, more)
     hosts = [plan.host for plan in plans]
     return _play(
         run_dir, "site.yml", inventory, hosts, secrets, {}, on_event=on_event, interrupted=interrupted,

@@ -36,10 +36,12 @@ from provisioner.rollout.check import check as ask_ansible
 from provisioner.rollout.check import failures
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
-from provisioner.rollout.locking import check_survey, make_lock, moves, read_lock, write_lock
+from provisioner.rollout.locking import check_survey, make_lock, moves, read_lock, without_images, write_lock
 from provisioner.rollout.recorded import recorded_survey
 from provisioner.rollout.rendered import write_rendered
 from provisioner.rollout.secrets import take_from_environment
+from provisioner.rollout.store import check as check_files
+from provisioner.rollout.store import read_bundle
 from provisioner.rollout.survey import HostSurvey, Survey, planned_again, survey
 
 
@@ -54,6 +56,7 @@ class ApplyFlags:
     strategy: str
     diff: bool
     update_lock: bool
+    bundle: Path | None
     json: bool
 
 
@@ -62,7 +65,9 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
     strategy = _strategy(flags.strategy)
     fleet, recipes = _load(path, flags.hosts)
     with _connections(fleet) as connections:
-        seen = _survey(fleet, recipes, connections, update_lock=flags.update_lock, some=bool(flags.hosts))
+        seen = _survey(
+            fleet, recipes, connections, update_lock=flags.update_lock, some=bool(flags.hosts), bundle=flags.bundle
+        )
         if seen.unfit:
             say(show.problems(seen))
             if not (flags.keep_going and seen.fit):
@@ -74,15 +79,26 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
         if not flags.yes and not _allowed(seen):
             say("nothing was changed")
             return Exit.CHANGES
+        if seen.bundle:
+            say(f"checking {seen.bundle}")
+            check_files(seen.bundle, [blob for host in seen.work if host.bundled for blob in host.bundled.blobs()])
         options = Options(strategy=strategy, depth="smoke" if flags.smoke else "benchmark")
         return _executed(seen, connections, options, json=flags.json)
 
 
-def plan(path: Path, hosts: Sequence[str], *, json: bool, diff: bool, update_lock: bool = False) -> Exit:
+def plan(
+    path: Path,
+    hosts: Sequence[str],
+    *,
+    json: bool,
+    diff: bool,
+    update_lock: bool = False,
+    bundle: Path | None = None,
+) -> Exit:
     """What would change. 0: nothing; 5: something; otherwise what stands in the way."""
     fleet, recipes = _load(path, hosts)
     with _connections(fleet) as connections:
-        seen = _survey(fleet, recipes, connections, update_lock=update_lock, some=bool(hosts))
+        seen = _survey(fleet, recipes, connections, update_lock=update_lock, some=bool(hosts), bundle=bundle)
     out(show.plan_json(seen) if json else show.plan(seen, diff=diff))
     if seen.unfit:
         say(show.problems(seen))
@@ -264,10 +280,19 @@ def _survey(
     locked: bool = True,
     update_lock: bool = False,
     some: bool = False,
+    bundle: Path | None = None,
 ) -> Survey:
-    """`locked`: with the fleet's lock, if it has one. `update_lock`: moved first; `some`: hosts are left out."""
+    """`locked`: with the fleet's lock, if it has one. `update_lock`: moved first; `some`: hosts are left out.
+
+    `bundle`: hosts get what they lack from there.
+    """
+    if bundle and update_lock:
+        raise UsageError(
+            "--bundle and --update-lock do not go together: a bundle holds what was locked when it was made"
+        )
     environment = take_from_environment(fleet)
     lock = read_lock(fleet, recipes) if locked and not update_lock else None
+    given = read_bundle(bundle, lock) if bundle else None
     with _shown([host.name for host in fleet.hosts], None) as on_event:
         seen = survey(
             fleet,
@@ -276,12 +301,13 @@ def _survey(
             on_event=on_event,
             compare=compare and not update_lock,
             environment=environment,
-            lock=lock,
+            lock=without_images(lock) if bundle else lock,
+            bundle=given,
         )
     if update_lock:
         moved = relock(seen, recipes, environment, some=some)
         seen = planned_again(seen, recipes, moved, compare=compare, environment=environment)
-    check_survey(seen, recipes)
+    check_survey(seen, recipes, images=not bundle)
     return seen
 
 

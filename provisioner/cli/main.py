@@ -15,7 +15,7 @@ from provisioner.cli.bench import bench_app
 from provisioner.cli.console import say
 from provisioner.cli.lab import lab_app
 from provisioner.cli.recipe import recipe_app
-from provisioner.errors import Exit, InputError, ProvisionError
+from provisioner.errors import Exit, InputError, ProvisionError, UsageError
 
 app = typer.Typer(
     name="provision",
@@ -39,6 +39,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Diff = Annotated[bool, typer.Option("--diff", "-D", help="Show full text diffs of files, arguments and images.")]
 UpdateLock = Annotated[
     bool, typer.Option("--update-lock", help="First write the fleet's lock anew, as tags and branches stand now.")
+]
+Bundle = Annotated[
+    Path | None,
+    typer.Option("--bundle", metavar="DIR", help="Hosts get what they lack from there (`provision bundle`)."),
 ]
 FactsFile = Annotated[
     Path | None, typer.Option("--facts", metavar="FILE", help="Recorded facts (`probe --json`); reach no host.")
@@ -65,15 +69,18 @@ def apply(
         str, typer.Option(help="How Ansible goes through hosts: mitogen_free, free or linear.")
     ] = "mitogen_free",
     update_lock: UpdateLock = False,
+    bundle: Bundle = None,
     json: Json = False,
 ) -> None:
     """Bring every host to its plan, validate every server, show the table."""
     from provisioner.cli import apply as command
 
+    if check and bundle:
+        raise UsageError("--check asks the roles, which look for no bundle: `plan --bundle` tells what would change")
     if check:
         raise typer.Exit(command.check(fleet, hosts, strategy=strategy, json=json, diff=diff))
     if dry_run:
-        raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff, update_lock=update_lock))
+        raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff, update_lock=update_lock, bundle=bundle))
     options = command.ApplyFlags(
         yes=yes,
         hosts=tuple(hosts),
@@ -81,6 +88,7 @@ def apply(
         smoke=smoke,
         strategy=strategy,
         update_lock=update_lock,
+        bundle=bundle,
         json=json,
         diff=diff,
     )
@@ -93,12 +101,28 @@ def plan(
     hosts: Hosts = _NO_HOSTS,
     diff: Diff = False,
     update_lock: UpdateLock = False,
+    bundle: Bundle = None,
     json: Json = False,
 ) -> None:
     """Show what would change on each host and why; changes no host. Exits 0 when nothing would, 5 otherwise."""
     from provisioner.cli import apply as command
 
-    raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff, update_lock=update_lock))
+    raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff, update_lock=update_lock, bundle=bundle))
+
+
+@app.command(epilog="Example: provision bundle fleet.yaml -o bundle")
+def bundle(
+    fleet: FleetFile,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write to; what is there is not fetched again.")
+    ],
+    hosts: Hosts = _NO_HOSTS,
+    json: Json = False,
+) -> None:
+    """Fetch all that the hosts would fetch into one folder, for hosts that reach nothing (`apply --bundle`)."""
+    from provisioner.cli import bundle as command
+
+    raise typer.Exit(command.bundle(fleet, hosts, output, json=json))
 
 
 @app.command(epilog="Example: provision lock fleet.yaml --check")

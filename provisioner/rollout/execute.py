@@ -13,11 +13,13 @@ from provisioner.errors import Exit, HostError, ProvisionError, UnreachableError
 from provisioner.history.events import Event, OnEvent
 from provisioner.history.verdict import ServerVerdict
 from provisioner.hosts.probe import probe
+from provisioner.plan.bundle import bundle_variables
 from provisioner.plan.diff import server_fingerprint
 from provisioner.plan.model import HostPlan, Server
 from provisioner.plan.proof import Proof
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import remove_proof, write_proof
+from provisioner.rollout.sending import clear, send, update_packages
 from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
 from provisioner.validate.validate import Depth, SpeedGate, ungated, validate_host
 
@@ -99,9 +101,9 @@ def _apply(
     survey: Survey, connections: Connections, run_dir: Path, on_event: OnEvent, options: Options
 ) -> dict[str, HostResult]:
     plans: list[HostPlan] = []
-    lost: dict[str, HostResult] = {}
+    lost = _send_all(survey, connections, on_event)
     for seen in survey.work:
-        if seen.plan and seen.changes:
+        if seen.plan and seen.changes and seen.host.name not in lost:
             try:
                 # From the first change on the old proof says nothing about what runs here.
                 for server in seen.plan.servers:
@@ -120,8 +122,38 @@ def _apply(
         on_event=on_event,
         interrupted=options.interrupted,
         strategy=options.strategy,
+        more={
+            seen.plan.host: bundle_variables(seen.plan, seen.bundled)
+            for seen in survey.work
+            if seen.plan and seen.bundled
+        },
     )
     return lost | {result.host: result for result in results}
+
+
+def _send_all(survey: Survey, connections: Connections, on_event: OnEvent) -> dict[str, HostResult]:
+    """Brings each host what it gets from the bundle; the hosts that could not be brought it."""
+    folder = survey.bundle
+    todo = [seen for seen in survey.work if seen.changes and seen.bundled]
+    if folder is None or not todo:
+        return {}
+
+    def send_one(seen: HostSurvey) -> HostResult | None:
+        def say(words: str) -> None:
+            on_event(Event(host=seen.host.name, phase="apply", task=f"bundle: {words}", status="running"))
+
+        try:
+            if seen.bundled:
+                transport = connections.connect(seen.host)
+                send(transport, folder, seen.bundled.blobs(), say)
+                if seen.bundled.packages:
+                    update_packages(transport, seen.bundled.packages.folder)
+        except ProvisionError as error:
+            return _lost(seen.host.name, error)
+        return None
+
+    with ThreadPoolExecutor(max_workers=min(MAX_WORKERS, len(todo))) as pool:
+        return {result.host: result for result in pool.map(send_one, todo) if result}
 
 
 def _lost(host: str, error: ProvisionError) -> HostResult:
@@ -175,6 +207,8 @@ def _validate(
         left = look_again(seen, facts, survey.secrets).changes
         # A server that is crashing by now is the validation's to explain, with its log.
         wrong = [change for change in (left.changes if left else ()) if change.role != "vllm_server"]
+        if seen.bundled and seen.bundled.blobs():
+            clear(transport)
         if wrong:
             text = "; ".join(f"{change.subject}: {change.reason}" for change in wrong)
             raise HostError(f"{plan.host}: still not as planned after Ansible succeeded: {text}")

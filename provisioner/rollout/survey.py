@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from provisioner.apply.inventory import secret_references
 from provisioner.errors import Exit, HostError, ProvisionError
@@ -12,6 +13,7 @@ from provisioner.fleet.recipes import Recipe
 from provisioner.history.events import Event, OnEvent
 from provisioner.hosts.probe import ProbeRequest, ProbeResult, probe_all
 from provisioner.plan.absent import ENV_DIR, MARK, PATTERNS, UNIT_DIR
+from provisioner.plan.bundle import Bundled, Manifest, bundled, from_bundle
 from provisioner.plan.diff import DAEMON_JSON, IMAGE_RECORD, changes
 from provisioner.plan.docker_config import certificate_path
 from provisioner.plan.facts import Facts
@@ -39,6 +41,8 @@ class HostSurvey:
     problems: tuple[str, ...] = ()
     """what stands in the way, before anything is changed"""
     exit_code: Exit = Exit.OK
+    bundled: Bundled | None = None
+    """what it gets from a bundle"""
 
     @property
     def fit(self) -> bool:
@@ -59,6 +63,8 @@ class Survey:
     secrets: Mapping[str, str]
     lock: Lock | None = None
     """what the plans were made with"""
+    bundle: Path | None = None
+    """where hosts get what they lack from, in place of fetching it"""
 
     @property
     def fit(self) -> tuple[HostSurvey, ...]:
@@ -82,12 +88,14 @@ def survey(
     compare: bool = True,
     environment: Mapping[str, str] | None = None,
     lock: Lock | None = None,
+    bundle: tuple[Path, Manifest] | None = None,
 ) -> Survey:
     """Probes all hosts at once, one round trip each, and plans each as soon as its facts are there.
 
     `compare` False leaves out what differs, for which alone secrets are needed. Raises UsageError when one cannot be
     resolved; everything else is said per host. `environment`: where `env:` references look, instead of our own.
     `lock`: what the plans are made with; what it lacks is planned as it is written (`locking.check_survey`).
+    `bundle`: a host that lacks something which is not in it is not fit.
     """
     for host in fleet.hosts:
         on_event(Event(host=host.name, phase="probe", status="running", task="looking at the host"))
@@ -98,10 +106,11 @@ def survey(
     found: dict[str, HostSurvey] = {}
     for result in probe_all(fleet.hosts, connections.connect, requests):
         seen = _plan(fleet, fleet.host(result.host), result, recipes, lock or UNLOCKED)
+        seen = with_bundle(seen, bundle[1]) if bundle else seen
         found[result.host] = seen
         on_event(_event(seen))
     hosts = [found[host.name] for host in fleet.hosts]
-    whole = Survey(fleet=fleet, hosts=tuple(hosts), secrets={}, lock=lock)
+    whole = Survey(fleet=fleet, hosts=tuple(hosts), secrets={}, lock=lock, bundle=bundle[0] if bundle else None)
     return _compared(whole, environment) if compare else whole
 
 
@@ -147,6 +156,15 @@ def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str], models: Iter
         firewall=any(server.open_firewall for server in servers),
         health=tuple((server.port, connect_address(server.host)) for server in servers),
     )
+
+
+def with_bundle(seen: HostSurvey, manifest: Manifest) -> HostSurvey:
+    """The same host, given what a bundle has."""
+    if seen.plan is None or seen.facts is None or seen.problems:
+        return seen
+    found, lacking = bundled(seen.plan, seen.facts, manifest)
+    code = Exit.BAD_INPUT if lacking else Exit.OK
+    return replace(seen, bundled=found, problems=lacking, exit_code=code)
 
 
 def look_again(seen: HostSurvey, facts: Facts, secrets: Mapping[str, str]) -> HostSurvey:
@@ -198,6 +216,7 @@ def _compare(seen: HostSurvey, secrets: Mapping[str, str]) -> HostSurvey:
     if seen.plan is None or seen.facts is None:
         return seen
     differing = changes(seen.plan, seen.facts, secrets)
+    differing = from_bundle(differing, seen.bundled) if seen.bundled else differing
     doubts = {
         server.name: doubt(seen.plan, server, seen.facts, proven(seen.facts, server.name))
         for server in seen.plan.servers

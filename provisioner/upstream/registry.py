@@ -9,9 +9,9 @@ import base64
 import hashlib
 import ipaddress
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -21,6 +21,8 @@ from dxf.exceptions import DXFError, DXFUnauthorizedError
 from provisioner.errors import UpstreamError, UpstreamUnreachableError
 from provisioner.plan.lock import LockedImage
 from provisioner.plan.references import DOCKER_HUB, Reference, parse
+
+T = TypeVar("T")
 
 TIMEOUT_S = 20
 _HUB_ADDRESS = "registry-1.docker.io"
@@ -47,11 +49,15 @@ class Registries:
 
     def locked(self, reference: str) -> LockedImage:
         """The digests behind a reference. UpstreamError with what every place asked said, when none has it."""
+        return self.ask(reference, _digests)
+
+    def ask(self, reference: str, question: Callable[[DXF, str], T]) -> T:
+        """The answer of the first place that has the reference to a question with its client and the tag or digest."""
         name = parse(reference)
         said: list[UpstreamError] = []
         for place in self._places(name):
             try:
-                return place.look_up(name)
+                return place.ask(name, question)
             except UpstreamError as error:
                 said.append(error)
         answers = "; ".join(error.message for error in said)
@@ -98,10 +104,10 @@ class _Place:
     verify: bool
     credentials: Credentials | None
 
-    def look_up(self, name: Reference) -> LockedImage:
+    def ask(self, name: Reference, question: Callable[[DXF, str], T]) -> T:
         where = f"{'http' if self.plain else 'https'}://{self.host}"
         try:
-            return _digests(self._client(name), name.digest or name.tag)
+            return question(self._client(name), name.digest or name.tag)
         except requests.HTTPError as error:
             raise self._refused(where, name, error.response.status_code) from error
         except DXFUnauthorizedError as error:
@@ -157,13 +163,13 @@ def _digests(client: DXF, version: str) -> LockedImage:
     manifest = json.loads(text)
     if "manifests" in manifest:
         # A later entry for the same platform is another variant of it; the first is what Docker takes.
-        entries = [(_platform(one.get("platform") or {}), one["digest"]) for one in reversed(manifest["manifests"])]
+        entries = [(platform_of(one.get("platform") or {}), one["digest"]) for one in reversed(manifest["manifests"])]
         return LockedImage(digest=digest, platforms={name: own for name, own in entries if "unknown" not in name})
     config = json.loads(b"".join(client.pull_blob(manifest["config"]["digest"])))
-    return LockedImage(digest=digest, platforms={_platform(config): digest})
+    return LockedImage(digest=digest, platforms={platform_of(config): digest})
 
 
-def _platform(entry: Mapping[str, str]) -> str:
+def platform_of(entry: Mapping[str, str]) -> str:
     """`linux/arm64`; the usual variant of an architecture needs no mention."""
     name = f"{entry.get('os', 'unknown')}/{entry.get('architecture', 'unknown')}"
     variant = entry.get("variant", "")

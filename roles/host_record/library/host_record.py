@@ -112,7 +112,11 @@ def before(record, part, wanted, file):
             "settings": {path: text_of(path) for path in wanted["settings"]},
         }
     made = [*wanted["folders"], *(str(Path(path).parent) for path in (file, *wanted["settings"], *wanted["paths"]))]
-    record["folders"] = sorted({*record["folders"], *(folder for path in made for folder in missing_folders(path))})
+    # the record's own folder bears our name, whoever made it
+    own = str(Path(file).parent)
+    record["folders"] = sorted(
+        {own, *record["folders"], *(folder for path in made for folder in missing_folders(path))}
+    )
     looks = {"paths": path_as_it_is, "services": service, "images": image_id}
     for kind, look in looks.items():
         for name in wanted[kind]:

@@ -12,8 +12,8 @@ from provisioner.cli.main import app, run, with_default_command
 from provisioner.errors import Exit, HostError, InputError, Problem, UnreachableError, UsageError
 
 COMMANDS = (
-    *("apply", "plan", "destroy", "lock", "explain", "probe", "validate", "bench", "render", "report"),
-    *("monitoring", "history", "compare", "baseline", "schema", "version", "lab", "recipe"),
+    *("apply", "plan", "bundle", "destroy", "lock", "explain", "probe", "validate", "bench", "render"),
+    *("report", "monitoring", "history", "compare", "baseline", "schema", "version", "lab", "recipe"),
 )
 
 
@@ -58,7 +58,7 @@ def test_help(capsys: pytest.CaptureFixture[str], flag: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["apply", "plan", "destroy", "lock", "explain", "probe", "validate", "render", "monitoring"]
+    "command", ["apply", "plan", "bundle", "destroy", "lock", "explain", "probe", "validate", "render", "monitoring"]
 )
 def test_help_of_a_command_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert run([command, "--help"]) == Exit.OK
