@@ -148,7 +148,7 @@ class LogRotation(Frozen):
 
 
 class Proxies(Frozen):
-    """How Docker reaches registries, and hosts docker.com's packages; from Docker 23.0 on."""
+    """How hosts reach registries, the model hub, git servers and docker.com's packages; from Docker 23.0 on."""
 
     http: Url | None = None
     """For http:// addresses."""

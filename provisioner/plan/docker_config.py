@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from provisioner.fleet.models import Docker
@@ -23,6 +24,15 @@ def docker_config(docker: Docker) -> dict[str, Any]:
         ),
     }
     return _said(wanted)
+
+
+def proxy_environment(config: Mapping[str, Any]) -> dict[str, str]:
+    """The proxies of these keys as variables for whatever else fetches something on the host. In small letters, as curl
+    and git read them."""
+    proxies = config.get("proxies", {})
+    return {
+        name.replace("-", "_"): proxies[name] for name in ("http-proxy", "https-proxy", "no-proxy") if name in proxies
+    }
 
 
 def certificate_path(registry: str) -> str:

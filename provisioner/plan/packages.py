@@ -15,6 +15,8 @@ from provisioner.plan.model import HostPlan
 
 _ANSIBLE = {"debian": "Debian", "ubuntu": "Ubuntu"}
 """ID of os-release → Ansible's name of the distribution, of those whose packages can be bundled"""
+_PYTHON = ("python3-apt", "python3-requests")
+"""for Ansible's modules: apt brings the first by itself, the role the second"""
 _ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -49,7 +51,7 @@ def packages_for(plan: HostPlan, facts: Facts) -> tuple[str, ...]:
     """
     if facts.docker.version is not None:
         # what its Python modules need is asked for when the role looks
-        return ("python3-requests",) if facts.os_id in _ANSIBLE else ()
+        return _PYTHON if facts.os_id in _ANSIBLE else ()
     name = _ANSIBLE.get(facts.os_id)
     if name is None:
         raise HostError(
@@ -63,7 +65,7 @@ def packages_for(plan: HostPlan, facts: Facts) -> tuple[str, ...]:
         )
     by_version: dict[str, list[str]] = _role_variables()["docker_engine_distribution_packages"][name]
     own = by_version.get(facts.os_version.partition(".")[0]) or by_version["*"]
-    return (*own, "python3-requests")
+    return (*own, *_PYTHON)
 
 
 @cache

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from provisioner.plan import model
+from provisioner.plan.docker_config import proxy_environment
 from provisioner.plan.same import kept
 from provisioner.plan.systemd import exec_line, text
 
@@ -89,11 +90,13 @@ def role_variables(plan: model.HostPlan) -> dict[str, Any]:
             {"registry": login.registry, "username": login.username, "password": secret(login.password)}
             for login in plan.registries
         ],
+        "vllm_image_proxies": proxy_environment(plan.docker_config),
         "model_weights_cache_dir": plan.cache_dir,
         "model_weights_download": plan.weights_download,
         "model_weights_plugin_dir": plan.plugin_dir,
         "model_weights_endpoint": plan.hub_endpoint or "",
         "model_weights_token": secret(plan.hub_token) if plan.hub_token else "",
+        "model_weights_proxies": proxy_environment(plan.docker_config),
         "model_weights_list": [weights.model_dump() for weights in plan.weights],
         "model_weights_plugins": [plugin.model_dump() for plugin in plan.plugins],
         "vllm_server_list": [_server(server) for server in plan.servers],

@@ -92,7 +92,7 @@ class _Maker:
             for name, login in fleet.docker.registries.items()
             if login.password in secrets
         }
-        self._registries = registry.Registries(fleet.docker.registry_mirrors, fleet.docker.insecure_registries, logins)
+        self._registries = registry.Registries.of(fleet, logins)
         self._hub = hub.Hub(fleet.hub.endpoint or hub.HUGGING_FACE, secrets.get(fleet.hub.token or ""))
 
     def image(self, reference: str, platform: Platform) -> BundledImage:

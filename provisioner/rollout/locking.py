@@ -88,7 +88,7 @@ def look_up(fleet: Fleet, wanted: Needs, token: str | None, credentials: Mapping
     from provisioner.upstream import git, hub, registry  # their libraries take their time to import
 
     logins = {host: registry.Credentials(*pair) for host, pair in credentials.items()}
-    registries = registry.Registries(fleet.docker.registry_mirrors, fleet.docker.insecure_registries, logins)
+    registries = registry.Registries.of(fleet, logins)
     models = hub.Hub(fleet.hub.endpoint or hub.HUGGING_FACE, token)
 
     def plugin(repo: str, revision: str, file: str) -> LockedPlugin:

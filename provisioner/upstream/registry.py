@@ -11,6 +11,7 @@ import ipaddress
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ from dxf import DXF
 from dxf.exceptions import DXFError, DXFUnauthorizedError
 
 from provisioner.errors import UpstreamError, UpstreamUnreachableError
+from provisioner.fleet.models import Fleet
+from provisioner.fleet.paths import below
 from provisioner.plan.lock import LockedImage
 from provisioner.plan.references import DOCKER_HUB, Reference, parse
 
@@ -46,6 +49,15 @@ class Registries:
     """host[:port] or networks (CIDR) that are asked without TLS, or with certificates that nobody vouches for"""
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
     """by host[:port]; `docker.io` for Docker Hub"""
+    authorities: Mapping[str, Path] = field(default_factory=dict)
+    """by host[:port]: the certificate (PEM) that vouches for the registry's own; else the system's"""
+
+    @classmethod
+    def of(cls, fleet: Fleet, credentials: Mapping[str, Credentials]) -> Registries:
+        """Those of a fleet file."""
+        folder, docker = fleet.path.parent, fleet.docker
+        authorities = {host: below(folder, path) for host, path in docker.registry_cas.items()}
+        return cls(docker.registry_mirrors, docker.insecure_registries, credentials, authorities)
 
     def locked(self, reference: str) -> LockedImage:
         """The digests behind a reference. UpstreamError with what every place asked said, when none has it."""
@@ -78,9 +90,15 @@ class Registries:
         allowed = self._insecure(host)
         credentials = self.credentials.get(host)
         if scheme != "http":
-            yield _Place(host, plain=False, verify=not allowed, credentials=credentials)
+            yield _Place(host, plain=False, verify=self._verify(host), credentials=credentials)
         if scheme == "http" or (scheme is None and allowed):
             yield _Place(host, plain=True, verify=False, credentials=credentials)
+
+    def _verify(self, host: str) -> bool | str:
+        """As `requests` takes it: whether certificates are checked, or by what."""
+        if host in self.authorities:
+            return str(self.authorities[host])
+        return not self._insecure(host)
 
     def _insecure(self, host: str) -> bool:
         names = {one.rstrip("/").rpartition("//")[2] for one in self.insecure}
@@ -101,7 +119,7 @@ class _Place:
     host: str
     plain: bool
     """without TLS"""
-    verify: bool
+    verify: bool | str
     credentials: Credentials | None
 
     def ask(self, name: Reference, question: Callable[[DXF, str], T]) -> T:

@@ -28,7 +28,7 @@ from provisioner.upstream import packages
 from provisioner.upstream.registry import Registries
 
 DEBIAN = {"os_id": "debian", "os_version": "13", "os_name": "Debian GNU/Linux 13 (trixie)"}
-PACKAGES = ("docker.io", "docker-cli", "docker-buildx", "python3-requests")
+PACKAGES = ("docker.io", "docker-cli", "docker-buildx", "python3-apt", "python3-requests")
 
 pytestmark = pytest.mark.skipif(not Path("/usr/bin/apt-get").exists(), reason="no apt on this machine")
 

@@ -126,14 +126,17 @@ def ids(results):
     ]
 
 
-def build_argv(image, folder):
-    """The build of an image from its source in `folder`."""
+def build_argv(image, folder, variables=()):
+    """The build of an image from its source in `folder`. Of `variables` the build sees what they are where it is begun:
+    proxies, which BuildKit takes without a word in the Dockerfile and leaves out of the image."""
     build = image["build"]
     argv = ["docker", "buildx", "build", "--progress", "plain", "--platform", image["platform"]]
     argv += ["--tag", image["reference"], "--file", str(Path(folder) / (build.get("dockerfile") or "Dockerfile"))]
     argv += ["--target", build["target"]] if build.get("target") else []
     for name, value in sorted((build.get("args") or {}).items()):
         argv += ["--build-arg", f"{name}={value}"]
+    for name in sorted(variables):
+        argv += ["--build-arg", name]
     return [*argv, str(folder)]
 
 

@@ -30,7 +30,7 @@ from provisioner.plan.packages import System
 IMAGE = "vllm/vllm-openai:v0.12.0"
 DEBIAN = {"os_id": "debian", "os_version": "13", "os_name": "Debian GNU/Linux 13 (trixie)"}
 TRIXIE = System(id="debian", version="13", arch="amd64")
-PACKAGES = ("docker.io", "docker-cli", "docker-buildx", "python3-requests")
+PACKAGES = ("docker.io", "docker-cli", "docker-buildx", "python3-apt", "python3-requests")
 COMMIT = "c" * 40
 
 
@@ -82,14 +82,24 @@ def test_a_fleet_needs_everything_once() -> None:
     assert len(needed.models) == len({repo for repo, _ in needed.models})
     assert needed.packages == {
         TRIXIE: PACKAGES,
-        System(id="ubuntu", version="24.04", arch="arm64"): ("docker.io", "docker-buildx", "python3-requests"),
+        System(id="ubuntu", version="24.04", arch="arm64"): (
+            "docker.io",
+            "docker-buildx",
+            "python3-apt",
+            "python3-requests",
+        ),
     }
 
 
 def test_a_host_with_docker_needs_what_ansible_needs_alone() -> None:
     there = debian(docker=Docker(version="28.5.1"))
     needed = wanted([(plan(seen=there), there)])
-    assert needed.packages == {TRIXIE: ("python3-requests",)}
+    assert needed.packages == {
+        TRIXIE: (
+            "python3-apt",
+            "python3-requests",
+        )
+    }
     red_hat = facts(docker=Docker(version="28.5.1"), os_id="rhel", os_version="9.4")
     assert wanted([(plan(seen=red_hat), red_hat)]).packages == {}
 
