@@ -54,12 +54,14 @@ def without_network(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def cut_off(name: str) -> Iterator[None]:
-    """The host reaches nothing: what it begins is refused at once. SSH to it works, and so does its loopback."""
+def cut_off(name: str, *, but: int | None = None) -> Iterator[None]:
+    """The host reaches nothing, or one port of other machines: what else it begins is refused at once. SSH to it works,
+    and so does its loopback."""
     pid = docker(["inspect", "--format", "{{.State.Pid}}", name], what=f"looking for {name}").strip()
     rules = [
         ["-o", "lo", "-j", "ACCEPT"],
         ["-p", "tcp", "--sport", "22", "-j", "ACCEPT"],
+        *([["-p", "tcp", "--dport", str(but), "-j", "ACCEPT"]] if but else []),
         ["-j", "REJECT"],
     ]
     chain = ["nsenter", "--target", pid, "--net", "iptables", "--wait"]

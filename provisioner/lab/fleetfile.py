@@ -19,7 +19,7 @@ ssh: {{config: ssh_config, connect_timeout_s: 30}}
 docker:
   source: distribution
   registry_mirrors: ["http://{gateway}:5000"]
-  insecure_registries: ["{gateway}:5000", "{gateway}:5010"]
+  insecure_registries: ["{gateway}:5000"]
   min_free_gib: 4
 hub: {{endpoint: "http://{gateway}:8800", token: "file:hf_token"}}
 hosts:

@@ -31,6 +31,7 @@ from provisioner.lab.machine import Mirror, mirror, require_apt, require_root
 from provisioner.lab.network import NETWORK, LabNetwork, current_network, ensure_network, free_addresses
 from provisioner.lab.paths import cache_dir, make_private, state_dir
 from provisioner.lab.process import run
+from provisioner.lab.proxy import ensure_proxy
 from provisioner.lab.registry import Registry, ensure_registry
 from provisioner.lab.request import LabRequest, LabStatus, ServiceStatus
 from provisioner.lab.rootfs import ensure_rootfs
@@ -62,6 +63,7 @@ def up(request: LabRequest, report: Report) -> LabStatus:
         there = {host.name: host.address for host in current_hosts()}
         keys.write_ssh_files(state, there | {host.name: str(address) for host, address in missing.items()})
         registry = ensure_registry(state, cache, source, str(network.gateway), say)
+        ensure_proxy(state, cache, source, str(network.gateway), say)
         archs: frozenset[Arch] = frozenset(host.arch for host in wanted)
         # engines are made for the usual suite, whatever the hosts are
         kinds = {(host.arch, host.suite) for host in wanted} | {(arch, SUITE) for arch in archs}
