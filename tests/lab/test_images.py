@@ -1,5 +1,5 @@
-"""Images behind a login, an authority of their own and a proxy, and the password nowhere afterwards; then without registry
-and hub: archives, models on NFS.
+"""Images behind a login, an authority of their own and a proxy, and the password nowhere afterwards.
+Then without registry and hub: archives, models on NFS.
 
 One host, in this order: it is given one image after the other.
 """
