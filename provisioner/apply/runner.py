@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import ansible_runner.interface
-
 from provisioner import assets
 from provisioner.apply.inventory import dump, extra_variables, write_connections, write_inventory
 from provisioner.apply.outcome import Outcomes, TaskChange
@@ -107,6 +105,8 @@ def _play(
     check: bool,
 ) -> tuple[HostResult, ...]:
     """One playbook to its end."""
+    import ansible_runner.interface  # a converged fleet never needs it
+
     outcomes = Outcomes(hosts, on_event)
     with memory_file(json.dumps({secret_name(key): value for key, value in secrets.items()})) as secrets_path:
         extra = run_dir / "extra-vars.yml"
