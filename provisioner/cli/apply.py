@@ -6,9 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast, get_args
-
-from rich.console import Console
+from typing import TYPE_CHECKING, cast, get_args
 
 from provisioner.apply.runner import Strategy
 from provisioner.cli import show
@@ -21,17 +19,12 @@ from provisioner.fleet.load import load_fleet
 from provisioner.fleet.models import Fleet
 from provisioner.fleet.recipes import Recipe, find_recipe
 from provisioner.history.facts import read_facts
-from provisioner.history.rundir import Run, create_run
-from provisioner.history.store import open_store
 from provisioner.history.verdict import ServerVerdict
 from provisioner.hosts.ssh import connect
 from provisioner.inventory.read import read_inventory
 from provisioner.plan.lock import UNLOCKED, lock_file
 from provisioner.plan.model import Changes, Server
 from provisioner.plan.workload import workload
-from provisioner.report.table import lines, table
-from provisioner.report.trend import history
-from provisioner.rollout.baseline import BaselineGate
 from provisioner.rollout.check import check as ask_ansible
 from provisioner.rollout.check import failures
 from provisioner.rollout.connections import Connections
@@ -43,6 +36,9 @@ from provisioner.rollout.secrets import take_from_environment
 from provisioner.rollout.store import check as check_files
 from provisioner.rollout.store import read_bundle
 from provisioner.rollout.survey import HostSurvey, Survey, planned_again, survey
+
+if TYPE_CHECKING:
+    from provisioner.history.rundir import Run
 
 
 @dataclass(frozen=True)
@@ -206,6 +202,9 @@ def execute_nothing(seen: Survey) -> tuple[HostOutcome, ...]:
 
 def _executed(seen: Survey, connections: Connections, options: Options, *, json: bool) -> Exit:
     """Execute and report, with a record of it however it ends."""
+    from provisioner.history.rundir import create_run
+    from provisioner.rollout.baseline import BaselineGate
+
     fleet = seen.fleet
     run = create_run(
         fleet.name,
@@ -325,12 +324,22 @@ def _report(json: bool, seen: Survey, outcomes: tuple[HostOutcome, ...], run: Ru
     if json:
         out(document)
     elif verdicts:
-        with open_store(read_only=True) as store:
-            before = history(store.measurements(fleet=seen.fleet.name))
-        Console().print(table(verdicts, before)) if sys.stdout.isatty() else out("\n".join(lines(verdicts, before)))
+        _show_verdicts(seen.fleet.name, verdicts)
     text = show.outcome(outcomes, run.path if run else None)
     say(text) if json else out(text)
     return exit_code(outcomes)
+
+
+def _show_verdicts(fleet: str, verdicts: Sequence[ServerVerdict]) -> None:
+    from rich.console import Console
+
+    from provisioner.history.store import open_store
+    from provisioner.report.table import lines, table
+    from provisioner.report.trend import history
+
+    with open_store(read_only=True) as store:
+        before = history(store.measurements(fleet=fleet))
+    Console().print(table(verdicts, before)) if sys.stdout.isatty() else out("\n".join(lines(verdicts, before)))
 
 
 def _worst(seen: Survey) -> Exit:

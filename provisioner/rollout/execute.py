@@ -17,6 +17,7 @@ from provisioner.plan.bundle import bundle_variables
 from provisioner.plan.diff import server_fingerprint
 from provisioner.plan.model import HostPlan, Server
 from provisioner.plan.proof import Proof
+from provisioner.plan.roles import roles_to_run
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import remove_proof, write_proof
 from provisioner.rollout.sending import clear, send, update_packages
@@ -127,6 +128,7 @@ def _apply(
             for seen in survey.work
             if seen.plan and seen.bundled
         },
+        roles=roles_to_run(seen.changes for seen in survey.work if seen.changes),
     )
     return lost | {result.host: result for result in results}
 
