@@ -60,17 +60,19 @@ def apply(
     strategy: Strategy = "mitogen_free",
     check: bool = False,
     more: Mapping[str, Mapping[str, Any]] | None = None,
+    on_applied: Callable[[str], None] = lambda _host: None,
 ) -> tuple[HostResult, ...]:
     """Brings every host of `plans` to its plan; the hosts go on side by side, each at its own pace.
 
     `run_dir` is fresh and 0700; the inventory and Ansible's own records stay in it. A failing host holds up no other.
     `check`: Ansible's check mode, which changes nothing; results tell what would change. `more`: variables by host.
+    `on_applied` is told the name of a host as soon as it is through, while others are still at work; it must be quick.
     """
     inventory = write_inventory(run_dir / "inventory", fleet, plans, more)
     hosts = [plan.host for plan in plans]
     return _play(
         run_dir, "site.yml", inventory, hosts, secrets, {}, on_event=on_event, interrupted=interrupted,
-        strategy=strategy, check=check,
+        strategy=strategy, check=check, on_applied=on_applied,
     )  # fmt: skip
 
 
@@ -105,9 +107,10 @@ def _play(
     interrupted: Callable[[], bool],
     strategy: Strategy,
     check: bool,
+    on_applied: Callable[[str], None] = lambda _host: None,
 ) -> tuple[HostResult, ...]:
     """One playbook to its end."""
-    outcomes = Outcomes(hosts, on_event)
+    outcomes = Outcomes(hosts, on_event, on_applied)
     with memory_file(json.dumps({secret_name(key): value for key, value in secrets.items()})) as secrets_path:
         extra = run_dir / "extra-vars.yml"
         text = extra_variables(secrets_path, run_dir / "logs") + (dump(dict(variables)) if variables else "")
