@@ -69,6 +69,9 @@ def apply(
         str, typer.Option(help="How Ansible goes through hosts: mitogen_free, free or linear.")
     ] = "mitogen_free",
     update_lock: UpdateLock = False,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Ask before every wave after the first (rollout.approve: every_wave).")
+    ] = False,
     bundle: Bundle = None,
     json: Json = False,
 ) -> None:
@@ -89,6 +92,7 @@ def apply(
         strategy=strategy,
         update_lock=update_lock,
         bundle=bundle,
+        approve=approve,
         json=json,
         diff=diff,
     )
@@ -123,6 +127,44 @@ def bundle(
     from provisioner.cli import bundle as command
 
     raise typer.Exit(command.bundle(fleet, hosts, output, json=json))
+
+
+@app.command(epilog="Example: provision resume fleet.yaml --yes")
+def resume(
+    fleet: FleetFile,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Go on unasked, whatever the first run said.")] = False,
+) -> None:
+    """Go on with the fleet's last rollout where it stopped, with the flags that it had. Done hosts are not touched."""
+    from provisioner.cli import resume as command
+
+    raise typer.Exit(command.resume(fleet, flags_of_apply, yes=yes))
+
+
+@app.command(epilog="Example: provision rollback fleet.yaml --hosts gpu-01 --yes")
+def rollback(
+    fleet: FleetFile,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="RELEASE", help="This one, or a beginning of its id (`provision releases`)."),
+    ] = None,
+    hosts: Hosts = _NO_HOSTS,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Change hosts without asking.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Validate with requests only, no benchmark.")] = False,
+    json: Json = False,
+) -> None:
+    """Bring hosts back to the release before, all at once, and validate it. The fleet file is not looked at for it."""
+    from provisioner.cli import rollback as command
+
+    flags = command.RollbackFlags(to=to, hosts=tuple(hosts), yes=yes, smoke=smoke, json=json)
+    raise typer.Exit(command.rollback(fleet, flags))
+
+
+@app.command(epilog="Example: provision releases fleet.yaml --hosts gpu-01")
+def releases(fleet: FleetFile, hosts: Hosts = _NO_HOSTS, json: Json = False) -> None:
+    """List the releases that hosts keep: what passed its gate there, newest first."""
+    from provisioner.cli import rollback as command
+
+    raise typer.Exit(command.releases(fleet, hosts, json=json))
 
 
 @app.command(epilog="Example: provision lock fleet.yaml --check")
@@ -341,6 +383,16 @@ def run(argv: Sequence[str]) -> int:
     if code == Exit.INTERRUPTED:  # typer makes an exit code of Ctrl-C itself
         say("interrupted")
     return int(code or 0)
+
+
+def flags_of_apply(argv: Sequence[str]) -> dict[str, Any] | None:
+    """What the words of an `apply` mean, by the names of its parameters; None for another command."""
+    command: Any = typer.main.get_command(app)
+    words = with_default_command(argv, command.commands)
+    if not words or words[0] != "apply":
+        return None
+    parsed: dict[str, Any] = command.commands["apply"].make_context("apply", words[1:]).params
+    return parsed
 
 
 def with_default_command(argv: Sequence[str], commands: Any) -> list[str]:

@@ -17,10 +17,14 @@ def ensure_proxy(state: Path, cache: Path, mirror: Mirror, gateway: str, report:
     """Starts it unless it runs. Raises LabError when it does not come up."""
     if services.is_running(state, SERVICE):
         return
-    program = debs.program(debs.unpacked(cache, mirror, "proxy", ["tinyproxy-bin"]), "usr/bin/tinyproxy")
+    # with a C library of its own: this machine's may be older
+    root = debs.unpacked(cache, mirror, "tinyproxy", ["tinyproxy-bin", "libc6"])
+    loader = debs.program(root, "usr/lib64/ld-linux-x86-64.so.2")
+    program = debs.program(root, "usr/bin/tinyproxy")
+    argv = [str(loader), "--library-path", str(root / "usr/lib/x86_64-linux-gnu"), str(program)]
     config = state / "proxy.conf"
     config.write_text(config_text(gateway))
-    services.start(state, SERVICE, [str(program), "-d", "-c", str(config)])
+    services.start(state, SERVICE, [*argv, "-d", "-c", str(config)])
     wait_for_port(state, SERVICE, gateway, PORT)
     report(f"{SERVICE}: answers at {gateway}:{PORT}")
 
