@@ -22,6 +22,7 @@ from provisioner.plan.model import Changes, HostPlan, connect_address
 from provisioner.plan.plugins import plugin_names
 from provisioner.plan.preflight import DOCKER_ROOT, fitness, obstacles
 from provisioner.plan.proof import doubt
+from provisioner.plan.removal import RECORD
 from provisioner.plan.resolve import PLUGIN_DIR, plan_host
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import proof_path, proven
@@ -154,6 +155,7 @@ def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str], models: Iter
         disk_paths=(DOCKER_ROOT, fleet.weights.cache_dir),
         ports=tuple(server.port for server in servers),
         firewall=any(server.open_firewall for server in servers),
+        record=RECORD,
         health=tuple((server.port, connect_address(server.host)) for server in servers),
     )
 
