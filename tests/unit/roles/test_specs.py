@@ -92,3 +92,9 @@ def hidden_by_module(role: Path, task: dict[str, Any]) -> bool:
     names = [name for name, value in task[module.stem].items() if any(secret in str(value) for secret in SECRETS)]
     declared = [re.search(rf'"{name}": {{[^}}]*"no_log": True}}', module.read_text()) for name in names]
     return all(declared) and not any(secret in str(rest) for secret in SECRETS)
+
+
+def test_the_roles_page_names_every_scenario() -> None:
+    scenarios = {f"{path.parents[2].name}/{path.parent.name}" for path in ROLES.glob("*/molecule/*/molecule.yml")}
+    told = re.findall(r"^\| ([a-z_]+/[a-z0-9_]+): ", (ROLES.parent / "docs" / "roles.md").read_text(), re.MULTILINE)
+    assert sorted(told) == sorted(scenarios)
