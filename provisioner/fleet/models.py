@@ -438,7 +438,8 @@ class Server(Frozen):
     drain_timeout_s: Annotated[int, Field(ge=0, strict=True)] = 0
     """seconds that a server which must restart may go on answering; it restarts when no request is left, or then"""
     open_firewall: Flag = False
-    """Open the port in the host's firewall (ufw or firewalld), where one is active."""
+    """Open the port in the host's firewall (ufw or firewalld), where one is active. One that a run has opened is closed
+    again when no server of the host wants it any more."""
     benchmark: Benchmark = Benchmark()
     baseline: Baseline = Baseline()
 

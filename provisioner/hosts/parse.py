@@ -81,7 +81,8 @@ def parse_facts(host: str, answer: dict[str, Any]) -> Facts:
         cached=tuple(Cached.model_validate(one) for one in answer.get("cached") or ()),
         paths=answer.get("paths") or {},
         health={int(port): status for port, status in (answer.get("health") or {}).items()},
-        firewall=_firewall(answer),
+        firewall=(firewall := _firewall(answer)),
+        opened_for_us=tuple(sorted({*(answer.get("firewall") or {}).get("for_us", ())} & {*(firewall or ())})),
         boot_id=seen["boot_id"].strip(),
         # Problems of an engine that does not answer at all are the engine's error, not a note.
         notes=(*notes, *_late(answer), *(engine["problems"] if engine.get("info") else ())),

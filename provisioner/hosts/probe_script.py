@@ -406,9 +406,23 @@ def health(request: Dict[str, Any]) -> Dict[str, int]:
 
 
 def firewall(request: Dict[str, Any]) -> Optional[Dict[str, Any]]:
-    if not request.get("firewall"):
+    opened = _opened_for_us(request.get("record"))
+    if not request.get("firewall") and not opened:
         return None
-    return {"ufw": command(["ufw", "status"], 20), "firewalld": command(["firewall-cmd", "--list-ports"], 20)}
+    return {
+        "ufw": command(["ufw", "status"], 20),
+        "firewalld": command(["firewall-cmd", "--list-ports"], 20),
+        "for_us": opened,
+    }
+
+
+def _opened_for_us(record: Optional[str]) -> List[int]:
+    """Ports that were closed before a server of ours needed them."""
+    try:
+        told = json.loads(_read(record or "") or "{}")
+        return sorted(int(port) for port in told["parts"]["vllm_server"]["ports"])
+    except (ValueError, KeyError, TypeError):  # the role says what is wrong with a record
+        return []
 
 
 def _owners(inodes: Set[str]) -> Dict[str, Dict[str, Any]]:

@@ -24,6 +24,7 @@ def changes(plan: HostPlan, facts: Facts, secrets: Mapping[str, str]) -> Changes
     found = [*_docker(plan, facts), *_toolkit(plan, facts), *_images(plan, facts), *_weights(plan, facts)]
     found += _absent(plan, facts)
     found += [change for server in plan.servers for change in _server(server, facts, secrets)]
+    found += _closed_again(plan, facts)
     return Changes(host=plan.host, changes=tuple(found))
 
 
@@ -167,6 +168,17 @@ def _server(server: Server, facts: Facts, secrets: Mapping[str, str]) -> list[Ch
     if server.open_firewall and facts.firewall is not None and server.port not in facts.firewall:
         found.append(Change(role="vllm_server", subject="firewall", reason=f"port {server.port} is not opened"))
     return found
+
+
+def _closed_again(plan: HostPlan, facts: Facts) -> list[Change]:
+    wanted = {server.port for server in plan.servers if server.open_firewall}
+    return [
+        Change(
+            role="vllm_server", subject="firewall", reason=f"port {port} was opened for a server: will be closed again"
+        )
+        for port in facts.opened_for_us
+        if port not in wanted
+    ]
 
 
 def _unit_file(server: Server, facts: Facts) -> list[Change]:

@@ -155,6 +155,8 @@ class Facts(Frozen):
     """by port asked for: status of GET /health; 0 when nothing answered within 3 s"""
     firewall: tuple[int, ...] | None = None
     """TCP ports that ufw or firewalld lets through; None: neither is active, or nobody asked"""
+    opened_for_us: tuple[int, ...] = ()
+    """those among them that were closed before a server of ours needed them"""
     boot_id: str = ""
     notes: tuple[str, ...] = ()
     """what the probe could not tell, and why: programs that hung, files that cannot be read, broken markers"""

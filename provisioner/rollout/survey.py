@@ -24,6 +24,7 @@ from provisioner.plan.plugins import plugin_names
 from provisioner.plan.preflight import DOCKER_ROOT, fitness, obstacles
 from provisioner.plan.proof import doubt
 from provisioner.plan.release import CURRENT, current, release_id
+from provisioner.plan.removal import RECORD
 from provisioner.plan.resolve import PLUGIN_DIR, plan_host
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import proof_path, proven
@@ -175,6 +176,7 @@ def probe_request(
         disk_paths=(DOCKER_ROOT, fleet.weights.cache_dir),
         ports=tuple(dict.fromkeys(port for port, _ in health)),
         firewall=any(server.open_firewall for server in written),
+        record=RECORD,
         health=tuple(health),
     )
 

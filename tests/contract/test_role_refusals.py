@@ -53,7 +53,7 @@ def daemon(wanted: dict[str, Any], message: str = "", current: dict[str, Any] | 
         "docker_engine_config": wanted,
         "docker_engine_changed_keys": list(wanted),
         "docker_engine_current": {"config": current or {}},
-        "docker_engine_now": {"host_info": {**host, "LoggingDriver": "json-file", **info}},
+        "docker_engine_now": {**host, "LoggingDriver": "json-file", **info},
     }
     return Case("docker_engine", "refuse", message, given)
 

@@ -263,6 +263,17 @@ def test_a_port_that_a_firewall_keeps_closed(opened: tuple[int, ...] | None, clo
     assert told(plan(), converged(plan()).model_copy(update={"firewall": opened})) == []
 
 
+@pytest.mark.parametrize(("wanted", "ports"), [(True, (9000,)), (False, (8000, 9000))])
+def test_a_port_that_was_opened_for_a_server_that_does_not_want_it_any_more(
+    wanted: bool, ports: tuple[int, ...]
+) -> None:
+    the_plan = plan(fleet(server(open_firewall=wanted)))
+    opened = {"firewall": (22, 8000, 9000), "opened_for_us": (8000, 9000)}
+    assert told(the_plan, converged(the_plan).model_copy(update=opened)) == [
+        ("vllm_server", "firewall", f"port {port} was opened for a server: will be closed again") for port in ports
+    ]
+
+
 class TestDaemonJson:
     SETTINGS = DockerSettings(registry_mirrors=("http://mirror",), insecure_registries=("mirror:5000",))
     PATH = "/etc/docker/daemon.json"
