@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -126,10 +127,9 @@ def test_asking_for_approval_and_being_refused() -> None:
     assert course.states["h1"] == "promoted"
 
 
-@pytest.mark.parametrize("block", range(4))
-def test_a_thousand_hosts_through_waves_with_random_failures(block: int) -> None:
-    """Over 2,000 seeds: never more hosts touched after the failure too many than the rest of its wave."""
-    for seed in range(500 * block, 500 * (block + 1)):
+def test_a_thousand_hosts_through_waves_with_random_failures() -> None:
+    """Never more hosts touched after the failure too many than the rest of its wave."""
+    for seed in range(int(os.environ.get("PROVISION_ROLLOUT_SEEDS", "200"))):
         _check(random.Random(seed))  # noqa: S311  repeatable, not secret
 
 
