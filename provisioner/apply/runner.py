@@ -64,19 +64,21 @@ def apply(
     check: bool = False,
     more: Mapping[str, Mapping[str, Any]] | None = None,
     roles: Sequence[str] = ROLES,
+    on_applied: Callable[[str], None] = lambda _host: None,
 ) -> tuple[HostResult, ...]:
     """Brings every host of `plans` to its plan; the hosts go on side by side, each at its own pace.
 
     `run_dir` is fresh and 0700; the inventory and Ansible's own records stay in it. A failing host holds up no other.
     `check`: Ansible's check mode, which changes nothing; results tell what would change. `more`: variables by host.
     `roles`: those that run.
+    `on_applied` is told the name of a host as soon as it is through, while others are still at work; it must be quick.
     """
     inventory = write_inventory(run_dir / "inventory", fleet, plans, more)
     hosts = [plan.host for plan in plans]
     return _play(
         run_dir, "site.yml", inventory, hosts, secrets, {"provision_gather_facts": bool(NEED_FACTS & set(roles))},
         on_event=on_event, interrupted=interrupted, strategy=strategy, check=check,
-        tags=() if set(roles) == set(ROLES) else roles,
+        tags=() if set(roles) == set(ROLES) else roles, on_applied=on_applied,
     )  # fmt: skip
 
 
@@ -112,11 +114,12 @@ def _play(
     strategy: Strategy,
     check: bool,
     tags: Sequence[str] = (),
+    on_applied: Callable[[str], None] = lambda _host: None,
 ) -> tuple[HostResult, ...]:
     """One playbook to its end."""
     import ansible_runner.interface  # a converged fleet never needs it
 
-    outcomes = Outcomes(hosts, on_event)
+    outcomes = Outcomes(hosts, on_event, on_applied)
     with memory_file(json.dumps({secret_name(key): value for key, value in secrets.items()})) as secrets_path:
         extra = run_dir / "extra-vars.yml"
         text = extra_variables(secrets_path, run_dir / "logs") + (dump(dict(variables)) if variables else "")

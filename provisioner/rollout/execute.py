@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -59,31 +59,18 @@ class HostOutcome:
 def execute(
     survey: Survey, connections: Connections, run_dir: Path, *, on_event: OnEvent, options: Options
 ) -> tuple[HostOutcome, ...]:
-    """Applies and validates every fit host that needs it, in the fleet's order. Unfit hosts are not touched."""
-    results = _apply(survey, connections, run_dir, on_event, options)
-    outcomes = {seen.host.name: _outcome_before(seen, results) for seen in survey.hosts}
-    todo = [seen for seen in survey.work if outcomes[seen.host.name].exit_code == Exit.OK]
-    if todo and not options.interrupted():
-        with ThreadPoolExecutor(max_workers=min(MAX_WORKERS, len(todo))) as pool:
-            futures = {
-                pool.submit(
-                    _validate, survey, seen, connections, run_dir, on_event, options, outcomes[seen.host.name]
-                ): seen.host.name
-                for seen in todo
-            }
-            for future in as_completed(futures):
-                name = futures[future]
-                try:
-                    outcomes[name] = future.result()
-                except ProvisionError as error:
-                    outcomes[name] = replace(outcomes[name], exit_code=Exit(error.exit_code), message=_words(error))
-    elif todo:
-        outcomes |= {
-            seen.host.name: replace(
-                outcomes[seen.host.name], exit_code=Exit.INTERRUPTED, message="interrupted before validation"
-            )
-            for seen in todo
-        }
+    """Applies and validates every fit host that needs it. Unfit hosts are not touched. Outcomes in the fleet's order.
+
+    A host is validated as soon as it is applied, while others are still at work: none waits for another.
+    """
+    with _Validations(survey, connections, run_dir, on_event, options) as validations:
+        results = _apply(survey, connections, run_dir, on_event, options, validations.start)
+        outcomes = {seen.host.name: _outcome_before(seen, results) for seen in survey.hosts}
+        for seen in survey.work:
+            if outcomes[seen.host.name].exit_code == Exit.OK:
+                validations.start(seen.host.name)
+        for name, found in validations.results():
+            outcomes[name] = replace(found, changed=outcomes[name].changed)
     for outcome in outcomes.values():
         # Validation says itself how it ended, and an interrupted host stands where it stood.
         if not outcome.verdicts and outcome.exit_code != Exit.INTERRUPTED:
@@ -98,8 +85,54 @@ def exit_code(outcomes: Sequence[HostOutcome]) -> Exit:
     return next((code for code in order if code in codes), Exit.OK)
 
 
+class _Validations:
+    """Hosts being validated, each once and side by side."""
+
+    def __init__(
+        self, survey: Survey, connections: Connections, run_dir: Path, on_event: OnEvent, options: Options
+    ) -> None:
+        self._seen = {seen.host.name: seen for seen in survey.work}
+        self._survey, self._connections, self._run_dir = survey, connections, run_dir
+        self._on_event, self._options = on_event, options
+        self._pool = ThreadPoolExecutor(max_workers=min(MAX_WORKERS, max(1, len(self._seen))))
+        self._futures: dict[str, Future[HostOutcome]] = {}
+
+    def __enter__(self) -> _Validations:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def start(self, name: str) -> None:
+        """Validates the host, unless it is being validated or the run was interrupted."""
+        if name not in self._futures:
+            self._futures[name] = self._pool.submit(self._validate, self._seen[name])
+
+    def results(self) -> Iterator[tuple[str, HostOutcome]]:
+        """Every host that was started, as it ends."""
+        names = {future: name for name, future in self._futures.items()}
+        for future in as_completed(names):
+            yield names[future], future.result()
+
+    def _validate(self, seen: HostSurvey) -> HostOutcome:
+        before = HostOutcome(seen.host.name, Exit.OK)
+        if self._options.interrupted():
+            return replace(before, exit_code=Exit.INTERRUPTED, message="interrupted before validation")
+        try:
+            return _validate(
+                self._survey, seen, self._connections, self._run_dir, self._on_event, self._options, before
+            )
+        except ProvisionError as error:
+            return replace(before, exit_code=Exit(error.exit_code), message=_words(error))
+
+
 def _apply(
-    survey: Survey, connections: Connections, run_dir: Path, on_event: OnEvent, options: Options
+    survey: Survey,
+    connections: Connections,
+    run_dir: Path,
+    on_event: OnEvent,
+    options: Options,
+    on_applied: Callable[[str], None],
 ) -> dict[str, HostResult]:
     plans: list[HostPlan] = []
     lost = _send_all(survey, connections, on_event)
@@ -129,6 +162,7 @@ def _apply(
             if seen.plan and seen.bundled
         },
         roles=roles_to_run(seen.changes for seen in survey.work if seen.changes),
+        on_applied=on_applied,
     )
     return lost | {result.host: result for result in results}
 
