@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from provisioner.errors import InputError, Problem
-from provisioner.fleet.checks import check_hosts, check_servers, check_text
+from provisioner.fleet.checks import check_hosts, check_rollout, check_servers, check_text
 from provisioner.fleet.explain import given_as, validated
 from provisioner.fleet.groups import Group, memberships, read_groups
 from provisioner.fleet.inventory import Inventory, ReadInventory
@@ -22,9 +22,16 @@ from provisioner.fleet.placement import Alike, check_overrides, place
 from provisioner.fleet.positions import Document, read_document
 from provisioner.fleet.read_hosts import host_layers, read_hosts, read_inventories, written_hosts
 from provisioner.fleet.read_servers import read_servers
+from provisioner.fleet.rollout import Rollout
 from provisioner.fleet.suggest import did_you_mean
 
-_SECTIONS: dict[str, type[BaseModel]] = {"ssh": Ssh, "docker": Docker, "hub": Hub, "weights": Weights}
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "ssh": Ssh,
+    "docker": Docker,
+    "hub": Hub,
+    "weights": Weights,
+    "rollout": Rollout,
+}
 KEYS = ("name", *_SECTIONS, "recipes", "inventory", "hosts", "groups", "defaults", "servers")
 """keys at the top of a fleet file"""
 _EXAMPLE = "three lines are enough: hosts, servers, and a recipe (inventories/example/fleet.yaml shows the rest)"
@@ -90,10 +97,12 @@ def _loaded(document: Document, read_inventory: ReadInventory | None) -> Loaded 
     # Without hosts, which is told, servers are still checked: as they would be on one.
     alike = place(servers, names or ["-"], groups, own)
     served = frozenset(name for kind in alike if kind.servers for name in kind.hosts)
-    hosts = read_hosts(document, written, inventory, groups, served, folder)
+    hosts = read_hosts(document, written, inventory, groups, served, folder, members)
     if inventory.hosts and not hosts:
         document.add(("servers",), "none is placed on a host of the inventory")
     check_hosts(document, hosts)
+    if isinstance(rollout := sections["rollout"], Rollout):
+        check_rollout(document, rollout, [host for host, _ in hosts])
     check_servers(document, alike, recipes)
     if names:
         check_overrides(document, servers, list(data.get("servers") or ()), groups, own)

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from provisioner.fleet.base import Frozen, Platform
+from provisioner.fleet.rollout import FORMATS as _ROLLOUT_FORMATS
+from provisioner.fleet.rollout import GROUP, Label, Rollout
 from provisioner.fleet.slo import parse_objective
 
 _NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
@@ -58,6 +60,7 @@ FORMATS = {
     _VERSION: "a version such as 28.3.3",
     _SIZE: "a size such as 10m (k, m or g)",
     _DIRECT: "one name, .domain, address or network",
+    **_ROLLOUT_FORMATS,
 }
 """Patterns of the fields, in words. Most of them end on command lines: none begins with a dash."""
 
@@ -125,8 +128,16 @@ class Host(Frozen):
     """What the host is expected to be; a different machine is an error before anything is changed."""
     hardware: str | None = None
     """Hardware profile id, where detection by GPU name must be overruled."""
+    labels: dict[Label, Label] = Field(default_factory=dict)
+    """What it is grouped by in a rollout, such as `rack: a3`; labels of its groups are its own too."""
+    groups: tuple[str, ...] = ()
+    """groups of the fleet file and of inventories that it belongs to, without `all`"""
     notes: tuple[str, ...] = ()
     """what an operator should know about how it came here"""
+
+    def batch(self, label: str) -> str | None:
+        """The host's value of a label that a rollout goes by; `group` is its first group. None when it has none."""
+        return next(iter(self.groups), None) if label == GROUP else self.labels.get(label)
 
 
 class RegistryLogin(Frozen):
@@ -442,6 +453,7 @@ class Fleet(Frozen):
     docker: Docker = Docker()
     hub: Hub = Hub()
     weights: Weights = Weights()
+    rollout: Rollout = Rollout()
     recipes: tuple[Path, ...] = ()
     """folders with more recipes: `recipes/` beside the file, then those that it names (a clone of the public ones)"""
     hosts: tuple[Host, ...]

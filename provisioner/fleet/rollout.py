@@ -8,6 +8,9 @@ from pydantic import Field, StringConstraints
 
 from provisioner.fleet.base import Frozen
 
+GROUP = "group"
+"""value of `batch_by` that stands for the first group of a host"""
+
 LABEL = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 PERCENTAGE = r"^(100|[1-9][0-9]?)%$"
 FORMATS = {

@@ -5,16 +5,12 @@ Waves are made of the whole fleet, not of the hosts with work: a run that was cu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from provisioner.errors import UsageError
 from provisioner.fleet.rollout import Rollout
-from provisioner.fleet.suggest import did_you_mean
 
 CANARY = "canary"
-GROUP = "group"
-"""value of `batch_by` that stands for the first group of a host"""
 
 
 @dataclass(frozen=True)
@@ -24,7 +20,8 @@ class Member:
     name: str
     kind: str
     """hardware profile and platform; "" when no probe told it"""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    batch: str | None = None
+    """its value of the label that batches go by"""
 
 
 @dataclass(frozen=True)
@@ -36,10 +33,7 @@ class Wave:
 
 
 def plan_waves(rollout: Rollout, members: Sequence[Member]) -> tuple[Wave, ...]:
-    """Every host is in exactly one wave; no wave is empty.
-
-    Raises UsageError for a canary that is no host of the fleet, and for a host without the label to batch by.
-    """
+    """Every host is in exactly one wave; no wave is empty. Canaries that are not among the members are left out."""
     canary = _canary(rollout, members)
     rest = [member for member in members if member.name not in canary]
     batches = _labelled(rollout.batch_by, rest) if rollout.batch_by else _sized(rollout, len(members), rest)
@@ -54,9 +48,6 @@ def _canary(rollout: Rollout, members: Sequence[Member]) -> tuple[str, ...]:
     if rollout.canary == "auto":
         first_of = {member.kind: member.name for member in reversed(members) if member.kind}
         return tuple(name for name in names if name in first_of.values())
-    for name in rollout.canary:
-        if name not in names:
-            raise UsageError(f'rollout.canary: "{name}" is no host of the fleet', hint=did_you_mean(name, names))
     return tuple(name for name in names if name in rollout.canary)
 
 
@@ -81,14 +72,7 @@ def _sizes(rollout: Rollout, fleet_size: int) -> Iterator[int]:
 
 
 def _labelled(label: str, rest: Sequence[Member]) -> list[Wave]:
-    without = [member.name for member in rest if label not in member.labels]
-    if without:
-        example = f"hosts.{without[0]}.labels or a group's"
-        raise UsageError(
-            f"rollout.batch_by: {len(without)} hosts have no {label}: {', '.join(without[:5])}",
-            hint="every host needs a group" if label == GROUP else f"give them one in {example}",
-        )
     by_value: dict[str, list[str]] = {}
     for member in rest:
-        by_value.setdefault(member.labels[label], []).append(member.name)
+        by_value.setdefault(member.batch or "none", []).append(member.name)
     return [Wave(f"{label} {value}", tuple(names)) for value, names in by_value.items()]
