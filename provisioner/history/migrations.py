@@ -77,4 +77,12 @@ STEPS: tuple[str, ...] = (
     CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
         BEGIN SELECT RAISE (ABORT, 'the audit log is append-only'); END;
     """,
+    """
+    CREATE TABLE steps (
+        id INTEGER PRIMARY KEY,          -- in the order they were taken
+        run_id TEXT NOT NULL REFERENCES runs (id),
+        step TEXT NOT NULL               -- JSON
+    );
+    CREATE INDEX steps_by_run ON steps (run_id);
+    """,
 )

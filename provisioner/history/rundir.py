@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, Field
 from provisioner.fleet.base import Frozen
 from provisioner.history.events import Event, Phase
 from provisioner.history.redact import redact, redact_data
+from provisioner.history.steps import Step
 from provisioner.history.store import Store, default_path, open_store
 from provisioner.history.verdict import ServerVerdict
 
@@ -75,6 +76,12 @@ class Run:
             os.write(self._events, clean.model_dump_json().encode() + b"\n")
             os.fsync(self._events)
             self.store.add_event(self.record.id, clean)
+
+    def add_step(self, step: Step) -> None:
+        """Append one step of a rollout to the history; it is on the disk when this returns."""
+        with self._lock:
+            clean = step.model_copy(update={"detail": redact(step.detail, self._secrets)})
+            self.store.add_step(self.record.id, clean)
 
     def add_verdict(self, verdict: ServerVerdict, *, workload: str = "", driver: str | None = None) -> None:
         """Keep what a server got, in the history; secrets are redacted."""

@@ -201,6 +201,8 @@ class HostPlan(Frozen):
     """free space that must be there before an image is fetched or built"""
     image_keep: int = 1
     """how many earlier sets of images stay on the host"""
+    image_protected: tuple[str, ...] = ()
+    """references of images that stay in any case: the host can go back to them"""
     registries: tuple[RegistryLogin, ...] = ()
     cache_dir: str
     weights_download: bool = True

@@ -23,6 +23,7 @@ from provisioner.plan.images import image_of
 from provisioner.plan.lock import UNLOCKED, Lock, is_commit
 from provisioner.plan.plugins import REVISION, plugins_of
 from provisioner.plan.registries import logins
+from provisioner.plan.release import current
 from provisioner.plan.same import kept
 from provisioner.plan.server_checks import check_server
 from provisioner.plan.versions import gate_env, older
@@ -65,6 +66,7 @@ def plan_host(
         images=images,
         image_min_free_gib=fleet.docker.min_free_gib,
         image_keep=fleet.docker.keep_images,
+        image_protected=serving.images if (serving := current(facts)) else (),
         registries=logins(fleet.docker.registries, images),
         cache_dir=fleet.weights.cache_dir,
         weights_download=fleet.weights.download,

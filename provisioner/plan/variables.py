@@ -86,6 +86,7 @@ def role_variables(plan: model.HostPlan) -> dict[str, Any]:
         "vllm_image_list": [_image(image) for image in plan.images],
         "vllm_image_min_free_gib": plan.image_min_free_gib,
         "vllm_image_keep": plan.image_keep,
+        "vllm_image_protected": list(plan.image_protected),
         "vllm_image_registries": [
             {"registry": login.registry, "username": login.username, "password": secret(login.password)}
             for login in plan.registries

@@ -7,20 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from provisioner.fleet.rollout import Rollout
+from provisioner.rollout.state import Returned, State
 from provisioner.rollout.waves import CANARY, Wave
-
-State = Literal[
-    "promoted",  # it has the new release and passed its gate
-    "unchanged",  # it was as planned and proven, or its turn never came
-    "rolled_back",  # it serves its previous release again
-    "stopped",  # it had no previous release: its server is stopped, to be looked at
-    "failed",  # it has the new release, which did not pass
-    "lost",  # it could not be brought back: somebody must look
-    "interrupted",  # the run was ended while it was at work here
-]
 
 
 @dataclass(frozen=True)
@@ -39,8 +30,11 @@ class Actions(Protocol):
     def deploy(self, wave: Wave) -> Mapping[str, Deployed]:
         """Gives every host of the wave the new release and validates it; an answer for each of them."""
 
-    def roll_back(self, hosts: Sequence[str]) -> Mapping[str, Literal["rolled_back", "stopped", "lost"]]:
+    def roll_back(self, hosts: Sequence[str]) -> Mapping[str, Returned]:
         """Brings hosts back to their previous releases; an answer for each of them."""
+
+    def accept(self, wave: Wave, hosts: Sequence[str]) -> Sequence[str]:
+        """Makes the plans of hosts that passed with their wave their releases; those that could not keep it."""
 
     def go_on(self, wave: Wave, following: Wave, *, ask: bool) -> str | None:
         """Waits out the pause before `following` and asks for approval where `ask`; None to go on, else why not."""
@@ -82,8 +76,11 @@ def run(
         failures += len(failed)
         aborted = failures > rollout.max_failures
         _roll_back(course, actions, _going_back(rollout, course, wave, failed, results, aborted))
-        if aborted:
-            return _stop(course, wave, _reason(failed, failures, rollout.max_failures))
+        unkept = actions.accept(wave, [host for host in wave.hosts if course.states[host] == "promoted"])
+        course.states |= dict.fromkeys(unkept, "failed")
+        if aborted or failures + len(unkept) > rollout.max_failures:
+            return _stop(course, wave, _reason([*failed, *unkept], failures + len(unkept), rollout.max_failures))
+        failures += len(unkept)
         following = turns[number + 1] if number + 1 < len(turns) else None
         if following is not None:
             refused = actions.go_on(wave, following, ask=_asks(rollout, wave))

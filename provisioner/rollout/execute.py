@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +18,12 @@ from provisioner.plan.diff import server_fingerprint
 from provisioner.plan.model import HostPlan, Server
 from provisioner.plan.proof import Proof
 from provisioner.plan.roles import roles_to_run
+from provisioner.plan.release import release_id
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import remove_proof, write_proof
 from provisioner.rollout.sending import clear, send, update_packages
 from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
+from provisioner.rollout.state import State
 from provisioner.validate.validate import Depth, SpeedGate, ungated, validate_host
 
 MAX_WORKERS = 32
@@ -39,6 +41,8 @@ class Options:
     """told as soon as a server has one, from the thread of its host"""
     speed_gate: SpeedGate = ungated
     """compares each benchmark with others"""
+    results: str = "benchmarks"
+    """folder of the run for what benchmarks tell"""
 
 
 @dataclass(frozen=True)
@@ -54,23 +58,38 @@ class HostOutcome:
     """why it failed, ending with the host's own words"""
     untouched: bool = False
     """it was as planned and proven: nothing was done"""
+    touched: bool = False
+    """what it serves, or was about to serve, is not its release: it was changed, by this run or by one that was cut off"""
+    state: State = "unchanged"
+    """where a rollout left it"""
+    pending: bool = False
+    """it has work and its turn never came"""
+    rollback: str = ""
+    """what became of bringing it back, in words"""
 
 
 def execute(
-    survey: Survey, connections: Connections, run_dir: Path, *, on_event: OnEvent, options: Options
+    survey: Survey,
+    connections: Connections,
+    run_dir: Path,
+    *,
+    on_event: OnEvent,
+    options: Options,
+    part: str = "",
 ) -> tuple[HostOutcome, ...]:
     """Applies and validates every fit host that needs it. Unfit hosts are not touched. Outcomes in the fleet's order.
 
-    A host is validated as soon as it is applied, while others are still at work: none waits for another.
+    A host is validated as soon as it is applied, while others are still at work: none waits for another. What Ansible
+    leaves lies in the folder `part` of the run, which is fresh.
     """
     with _Validations(survey, connections, run_dir, on_event, options) as validations:
-        results = _apply(survey, connections, run_dir, on_event, options, validations.start)
-        outcomes = {seen.host.name: _outcome_before(seen, results) for seen in survey.hosts}
+        lost, results = _apply(survey, connections, run_dir / part, on_event, options, validations.start)
+        outcomes = {seen.host.name: _outcome_before(seen, lost, results) for seen in survey.hosts}
         for seen in survey.work:
             if outcomes[seen.host.name].exit_code == Exit.OK:
                 validations.start(seen.host.name)
         for name, found in validations.results():
-            outcomes[name] = replace(found, changed=outcomes[name].changed)
+            outcomes[name] = replace(found, changed=outcomes[name].changed, touched=outcomes[name].touched)
     for outcome in outcomes.values():
         # Validation says itself how it ended, and an interrupted host stands where it stood.
         if not outcome.verdicts and outcome.exit_code != Exit.INTERRUPTED:
@@ -129,11 +148,12 @@ class _Validations:
 def _apply(
     survey: Survey,
     connections: Connections,
-    run_dir: Path,
+    folder: Path,
     on_event: OnEvent,
     options: Options,
     on_applied: Callable[[str], None],
-) -> dict[str, HostResult]:
+) -> tuple[dict[str, HostResult], dict[str, HostResult]]:
+    """Hosts that were gone before anything was changed, and what Ansible made of the others."""
     plans: list[HostPlan] = []
     lost = _send_all(survey, connections, on_event)
     for seen in survey.work:
@@ -147,9 +167,10 @@ def _apply(
             else:
                 plans.append(seen.plan)
     if not plans:
-        return lost
+        return lost, {}
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     results = apply(
-        run_dir,
+        folder,
         survey.fleet,
         plans,
         survey.secrets,
@@ -164,7 +185,7 @@ def _apply(
         roles=roles_to_run(seen.changes for seen in survey.work if seen.changes),
         on_applied=on_applied,
     )
-    return lost | {result.host: result for result in results}
+    return lost, {result.host: result for result in results}
 
 
 def _send_all(survey: Survey, connections: Connections, on_event: OnEvent) -> dict[str, HostResult]:
@@ -201,12 +222,19 @@ def _words(error: ProvisionError) -> str:
     return "\n".join(filter(None, [str(error), getattr(error, "log", "")]))
 
 
-def _outcome_before(seen: HostSurvey, results: dict[str, HostResult]) -> HostOutcome:
+def _outcome_before(
+    seen: HostSurvey, lost: Mapping[str, HostResult], results: Mapping[str, HostResult]
+) -> HostOutcome:
     name = seen.host.name
     if not seen.fit:
         return HostOutcome(name, seen.exit_code, message="; ".join(seen.problems))
-    result = results.get(name)
-    return outcome_of(result) if result else HostOutcome(name, Exit.OK, untouched=not seen.work)
+    if name in lost:
+        return outcome_of(lost[name])
+    if name in results:
+        return replace(outcome_of(results[name]), touched=True)
+    # One that a run left between Ansible and the gate is as planned, and still not its release.
+    cut_off = seen.work and seen.plan is not None and seen.release != release_id(seen.plan)
+    return HostOutcome(name, Exit.OK, untouched=not seen.work, touched=cut_off)
 
 
 def outcome_of(result: HostResult) -> HostOutcome:
@@ -232,13 +260,16 @@ def _validate(
     plan = seen.plan
     if plan is None or seen.facts is None:
         return outcome
+    if not seen.changes and not seen.unproven:
+        return outcome
     facts = seen.facts
     connections.drop(seen.host)  # it may have died of idleness while Ansible worked
     transport = connections.connect(seen.host)
     if seen.changes:
         repos = [*(one.repo for one in plan.weights), *(one.repo for one in plan.plugins)]
         repos = [] if plan.weights_download else repos
-        request = probe_request(survey.fleet, seen.host, [plugin.file for plugin in plan.plugins], repos)
+        files = [plugin.file for plugin in plan.plugins]
+        request = probe_request(survey.fleet, seen.host, files, repos, servers=plan.servers)
         facts = probe(transport, request)
         left = look_again(seen, facts, survey.secrets).changes
         # A server that is crashing by now is the validation's to explain, with its log.
@@ -253,7 +284,7 @@ def _validate(
         plan,
         survey.secrets,
         on_event=on_event,
-        results_dir=run_dir / "benchmarks" / plan.host,
+        results_dir=run_dir / options.results / plan.host,
         depth=options.depth,
         interrupted=options.interrupted,
         speed_gate=options.speed_gate,

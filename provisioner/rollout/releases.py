@@ -1,12 +1,10 @@
-"""Releases of a host: every host plan that passed its gate here, kept on the host so that it can come back.
+"""Releases on a host: keeping them, reading them, naming the one that serves.
 
-`/var/lib/vllm/release` names the one that serves; `/var/lib/vllm/releases/<id>.json` holds each as a whole. A release
-holds references to secrets, never secrets.
+`/var/lib/vllm/release` names the one that serves; `/var/lib/vllm/releases/<id>.json` holds each as a whole.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 from datetime import UTC, datetime
@@ -14,52 +12,28 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from provisioner.errors import HostError
-from provisioner.fleet.base import Frozen
 from provisioner.hosts.transport import Result, Transport
-from provisioner.plan.facts import Facts
 from provisioner.plan.model import HostPlan
+from provisioner.plan.release import CURRENT, Current, Release, release_id
 
-CURRENT = "/var/lib/vllm/release"
 FOLDER = "/var/lib/vllm/releases"
 KEPT = 5
-"""releases that stay on a host, the newest ones"""
+"""releases that stay on a host, those that served last"""
 _TIMEOUT_S = 30.0
-
-
-class Release(Frozen):
-    """One host plan that passed its gate."""
-
-    id: str
-    accepted_at: datetime
-    run: str
-    """the run that brought it"""
-    plan: HostPlan
-
-
-def release_id(plan: HostPlan) -> str:
-    """The same for plans that make a host the same; what is merely said about it does not count."""
-    text = plan.model_dump_json(exclude={"warnings"})
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def current(facts: Facts) -> str | None:
-    """Id of the release that the host serves, as the probe saw it; None before the first."""
-    content = next((file.content for file in facts.files if file.path == CURRENT), None)
-    return (content or "").strip() or None
 
 
 def accept(transport: Transport, plan: HostPlan, run: str) -> Release:
     """Makes the plan the release of its host. Raises HostError when the host cannot keep it."""
     made = Release(id=release_id(plan), accepted_at=datetime.now(UTC), run=run, plan=plan)
     path = f"{FOLDER}/{made.id}.json"
-    script = (
-        f"umask 022; mkdir -p {FOLDER} && cat > {path}.new && mv {path}.new {path}"
-        f" && echo {made.id} > {CURRENT}.new && mv {CURRENT}.new {CURRENT}"
-        # the newest stay; touched above, the current one is among them
-        f" && ls -t {FOLDER}/*.json | tail -n +{KEPT + 1} | xargs -r rm --"
-    )
-    _must(_root(transport, script, stdin=made.model_dump_json(indent=1)), transport.host, "keep its release")
+    script = f"umask 022; mkdir -p {FOLDER} && cat > {path}.new && mv {path}.new {path} && {_named(made)}"
+    _must(_root(transport, script, stdin=made.model_dump_json()), transport.host, "keep its release")
     return made
+
+
+def name(transport: Transport, release: Release) -> None:
+    """Makes a release that the host keeps the one that serves."""
+    _must(_root(transport, _named(release)), transport.host, "name its release")
 
 
 def read(transport: Transport, release: str) -> Release:
@@ -72,11 +46,20 @@ def read(transport: Transport, release: str) -> Release:
 
 
 def kept_releases(transport: Transport) -> tuple[Release, ...]:
-    """All that the host keeps, newest first."""
+    """All that the host keeps, the one accepted last first."""
     script = f"for file in {FOLDER}/*.json; do test -e $file || continue; tr -d '\\n' < $file; echo; done"
     result = _must(_root(transport, script), transport.host, "list its releases")
     found = [_parsed(line, transport.host, "") for line in result.stdout.splitlines() if line.strip()]
     return tuple(sorted(found, key=lambda release: release.accepted_at, reverse=True))
+
+
+def _named(release: Release) -> str:
+    text = Current(id=release.id, images=tuple(image.reference for image in release.plan.images)).model_dump_json()
+    return (
+        f"printf '%s\\n' {shlex.quote(text)} > {CURRENT}.new && mv {CURRENT}.new {CURRENT}"
+        # Those that served last stay; touched here, this one is among them.
+        f" && touch {FOLDER}/{release.id}.json && ls -t {FOLDER}/*.json | tail -n +{KEPT + 1} | xargs -r rm --"
+    )
 
 
 def _parsed(text: str, host: str, release: str) -> Release:

@@ -19,9 +19,11 @@ from provisioner.plan.docker_config import certificate_path
 from provisioner.plan.facts import Facts
 from provisioner.plan.lock import UNLOCKED, Lock
 from provisioner.plan.model import Changes, HostPlan, connect_address
+from provisioner.plan.model import Server as PlannedServer
 from provisioner.plan.plugins import plugin_names
 from provisioner.plan.preflight import DOCKER_ROOT, fitness, obstacles
 from provisioner.plan.proof import doubt
+from provisioner.plan.release import CURRENT, current, release_id
 from provisioner.plan.resolve import PLUGIN_DIR, plan_host
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import proof_path, proven
@@ -38,6 +40,8 @@ class HostSurvey:
     changes: Changes | None = None
     unproven: Mapping[str, str] = field(default_factory=dict)
     """servers that have not passed validation as what they are now → why it is not known that they serve"""
+    unaccepted: bool = False
+    """it is as planned and proven, and the plan is not yet its release: a run ended before its wave had passed"""
     problems: tuple[str, ...] = ()
     """what stands in the way, before anything is changed"""
     exit_code: Exit = Exit.OK
@@ -51,7 +55,13 @@ class HostSurvey:
     @property
     def work(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self.changes) or bool(self.unproven)
+        return bool(self.changes) or bool(self.unproven) or self.unaccepted
+
+    @property
+    def release(self) -> str | None:
+        """Id of the release that it serves; None before the first."""
+        serving = current(self.facts) if self.facts else None
+        return serving.id if serving else None
 
 
 @dataclass(frozen=True)
@@ -130,16 +140,24 @@ def planned_again(
     return _compared(whole, environment) if compare else whole
 
 
-def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str], models: Iterable[str] = ()) -> ProbeRequest:
+def probe_request(
+    fleet: Fleet,
+    host: Host,
+    plugins: Iterable[str],
+    models: Iterable[str] = (),
+    servers: Iterable[PlannedServer] = (),
+) -> ProbeRequest:
     """What the probe must look at: everything that any plan of this host could manage. `plugins`: names of files;
-    `models`: repositories that somebody else brings."""
-    servers = fleet.servers_on(host.name)
-    archives = [image.archive for server in servers for image in server.image.values() if image.archive]
-    units = tuple(f"vllm-{server.name}.service" for server in servers)
-    public = [DAEMON_JSON, IMAGE_RECORD, *(f"{UNIT_DIR}/{unit}" for unit in units)]
-    public += [proof_path(server.name) for server in servers]
+    `models`: repositories that somebody else brings; `servers`: those of a plan that the fleet file may not have."""
+    written = fleet.servers_on(host.name)
+    archives = [image.archive for server in written for image in server.image.values() if image.archive]
+    names = dict.fromkeys(server.name for server in (*written, *servers))
+    health = dict.fromkeys((server.port, connect_address(server.host)) for server in (*written, *servers))
+    units = tuple(f"vllm-{name}.service" for name in names)
+    public = [DAEMON_JSON, IMAGE_RECORD, CURRENT, *(f"{UNIT_DIR}/{unit}" for unit in units)]
+    public += [proof_path(name) for name in names]
     public += [certificate_path(registry) for registry in fleet.certificates]
-    private = [f"{ENV_DIR}/{server.name}.env" for server in servers]
+    private = [f"{ENV_DIR}/{name}.env" for name in names]
     private += [f"{PLUGIN_DIR}/{plugin}" for plugin in plugins]
     return ProbeRequest(
         files=(*public, *private),
@@ -152,9 +170,9 @@ def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str], models: Iter
         cached=tuple(dict.fromkeys(models)),
         paths=tuple(dict.fromkeys(str(archive.path) for archive in archives if archive.at == "host")),
         disk_paths=(DOCKER_ROOT, fleet.weights.cache_dir),
-        ports=tuple(server.port for server in servers),
-        firewall=any(server.open_firewall for server in servers),
-        health=tuple((server.port, connect_address(server.host)) for server in servers),
+        ports=tuple(dict.fromkeys(port for port, _ in health)),
+        firewall=any(server.open_firewall for server in written),
+        health=tuple(health),
     )
 
 
@@ -221,7 +239,9 @@ def _compare(seen: HostSurvey, secrets: Mapping[str, str]) -> HostSurvey:
         server.name: doubt(seen.plan, server, seen.facts, proven(seen.facts, server.name))
         for server in seen.plan.servers
     }
-    return replace(seen, changes=differing, unproven={name: why for name, why in doubts.items() if why})
+    unproven = {name: why for name, why in doubts.items() if why}
+    unaccepted = not differing and not unproven and seen.release != release_id(seen.plan)
+    return replace(seen, changes=differing, unproven=unproven, unaccepted=unaccepted)
 
 
 def _event(seen: HostSurvey) -> Event:

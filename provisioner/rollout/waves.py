@@ -9,8 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from provisioner.fleet.rollout import Rollout
+from provisioner.rollout.survey import HostSurvey, Survey
 
 CANARY = "canary"
+ALL = "all"
+"""name of the one wave of a fleet that has nothing to lose"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,28 @@ class Wave:
 
     name: str
     hosts: tuple[str, ...]
+
+
+def waves_of(seen: Survey) -> tuple[Wave, ...]:
+    """The waves of a fleet that was looked at.
+
+    One wave where nothing serves yet and the fleet file does not say `rollout`: there is nothing to lose, and nobody
+    asked for more.
+    """
+    rollout = seen.fleet.rollout
+    if not rollout.model_fields_set and not any(map(_serves, seen.hosts)):
+        return (Wave(ALL, tuple(one.host.name for one in seen.hosts)),)
+    return plan_waves(rollout, [_member(rollout, one) for one in seen.hosts])
+
+
+def _serves(seen: HostSurvey) -> bool:
+    running = seen.facts.containers if seen.facts else ()
+    return seen.release is not None or any(one.running and one.name.startswith("vllm-") for one in running)
+
+
+def _member(rollout: Rollout, seen: HostSurvey) -> Member:
+    kind = f"{seen.plan.hardware} {seen.plan.platform}" if seen.plan else ""
+    return Member(seen.host.name, kind, seen.host.batch(rollout.batch_by) if rollout.batch_by else None)
 
 
 def plan_waves(rollout: Rollout, members: Sequence[Member]) -> tuple[Wave, ...]:

@@ -73,15 +73,15 @@ def given(known, references, brought=()):
     return {"images": dict(sorted(images.items())), "sets": [names, *(one for one in known["sets"] if one != names)]}
 
 
-def outdated(known, references, keep):
-    """Names that go when the host is given `references`: ours, and in none of the `keep` sets before that.
+def outdated(known, references, keep, protected=()):
+    """Names that go when the host is given `references`: ours, in none of the `keep` sets before that, not `protected`.
 
     None where it is given what it had.
     """
     after = given(known, references)
     if after["sets"][:1] == known["sets"][:1]:
         return []
-    kept = {name for names in after["sets"][: 1 + keep] for name in names}
+    kept = {name for names in after["sets"][: 1 + keep] for name in names} | {known_as(name) for name in protected}
     return [name for name in after["images"] if name not in kept]
 
 
