@@ -14,6 +14,7 @@ from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, s
 from provisioner.cli.events import shown as _shown
 from provisioner.cli.lock import previous, relock
 from provisioner.cli.lock import show as show_lock
+from provisioner.cli.rolling import Ended, check_approval, rolled_out
 from provisioner.errors import Exit, ProvisionError, UsageError
 from provisioner.fleet.load import load_fleet
 from provisioner.fleet.models import Fleet
@@ -54,12 +55,16 @@ class ApplyFlags:
     update_lock: bool
     bundle: Path | None
     json: bool
+    approve: bool = False
 
 
 def apply(path: Path, flags: ApplyFlags) -> Exit:
     """Survey, ask, execute, report."""
     strategy = _strategy(flags.strategy)
     fleet, recipes = _load(path, flags.hosts)
+    if flags.approve:
+        asks = fleet.rollout.model_copy(update={"approve": "every_wave"})
+        fleet = fleet.model_copy(update={"rollout": asks})
     with _connections(fleet) as connections:
         seen = _survey(
             fleet, recipes, connections, update_lock=flags.update_lock, some=bool(flags.hosts), bundle=flags.bundle
@@ -70,16 +75,17 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
                 say(show.nothing_changed(seen))
                 return _worst(seen)
         if not seen.work:
-            return _report(flags.json, seen, execute_nothing(seen), None)
+            return _report(flags.json, seen, Ended(execute_nothing(seen)), None)
         say(show.plan(seen, diff=flags.diff))
+        check_approval(seen)
         if not flags.yes and not _allowed(seen):
             say("nothing was changed")
             return Exit.CHANGES
         if seen.bundle:
             say(f"checking {seen.bundle}")
             check_files(seen.bundle, [blob for host in seen.work if host.bundled for blob in host.bundled.blobs()])
-        options = Options(strategy=strategy, depth="smoke" if flags.smoke else "benchmark")
-        return _executed(seen, connections, options, json=flags.json)
+        options = Options(strategy=strategy, depth="smoke" if flags.smoke else fleet.rollout.analysis)
+        return executed(seen, connections, options, rolled_out, json=flags.json)
 
 
 def plan(
@@ -153,7 +159,7 @@ def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool) -> Ex
             for host in seen.hosts
         )
         options = Options(depth="smoke" if smoke else "benchmark")
-        return _executed(replace(seen, hosts=everything), connections, options, json=json)
+        return executed(replace(seen, hosts=everything), connections, options, _validated, json=json)
 
 
 def render(path: Path, hosts: Sequence[str], output: Path, facts: Path | None) -> Exit:
@@ -205,6 +211,16 @@ def _executed(seen: Survey, connections: Connections, options: Options, *, json:
     from provisioner.history.rundir import create_run
     from provisioner.rollout.baseline import BaselineGate
 
+Do = Callable[[Survey, Connections, Run, Options], Ended]
+
+
+def _validated(seen: Survey, connections: Connections, run: Run, options: Options) -> Ended:
+    with _shown([host.host.name for host in seen.work], run) as on_event:
+        return Ended(execute(seen, connections, run.path, on_event=on_event, options=options))
+
+
+def executed(seen: Survey, connections: Connections, options: Options, do: Do, *, json: bool) -> Exit:
+    """Do it and report, with a record of it however it ends."""
     fleet = seen.fleet
     run = create_run(
         fleet.name,
@@ -219,12 +235,12 @@ def _executed(seen: Survey, connections: Connections, options: Options, *, json:
             name = host.host.name
             run.save(f"plans/{name}.json", host.plan.model_dump_json(indent=1) if host.plan else "{}")
             run.save(f"changes/{name}.json", (host.changes or Changes(host=name)).model_dump_json(indent=1))
-        with interrupt_flag() as interrupted, _shown([host.host.name for host in seen.work], run) as on_event:
+        with interrupt_flag() as interrupted:
             gate = BaselineGate(run.store, fleet)
             told = replace(options, interrupted=interrupted, on_verdict=_recorded(run), speed_gate=gate.judge)
-            outcomes = execute(seen, connections, run.path, on_event=on_event, options=told)
-            gate.accept(run.record.id, outcomes)
-        code = _report(json, seen, outcomes, run)
+            ended = do(seen, connections, run, told)
+            gate.accept(run.record.id, ended.outcomes)
+        code = _report(json, seen, ended, run)
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
         raise
@@ -316,9 +332,10 @@ def _allowed(seen: Survey) -> bool:
     return confirm(f"Change {len(seen.work)} of {len(seen.hosts)} hosts?")
 
 
-def _report(json: bool, seen: Survey, outcomes: tuple[HostOutcome, ...], run: Run | None) -> Exit:
+def _report(json: bool, seen: Survey, ended: Ended, run: Run | None) -> Exit:
+    outcomes = ended.outcomes
     verdicts = [verdict for outcome in outcomes for verdict in outcome.verdicts]
-    document = show.outcome_json(seen, outcomes, run.path if run else None)
+    document = show.outcome_json(seen, outcomes, run.path if run else None, ended.course)
     if run:
         run.save("report.json", document)
     if json:
@@ -326,8 +343,12 @@ def _report(json: bool, seen: Survey, outcomes: tuple[HostOutcome, ...], run: Ru
     elif verdicts:
         _show_verdicts(seen.fleet.name, verdicts)
     text = show.outcome(outcomes, run.path if run else None)
+        with open_store(read_only=True) as store:
+            before = history(store.measurements(fleet=seen.fleet.name))
+        Console().print(table(verdicts, before)) if sys.stdout.isatty() else out("\n".join(lines(verdicts, before)))
+    text = show.outcome(outcomes, run.path if run else None, ended.course)
     say(text) if json else out(text)
-    return exit_code(outcomes)
+    return ended.exit_code
 
 
 def _show_verdicts(fleet: str, verdicts: Sequence[ServerVerdict]) -> None:

@@ -69,6 +69,9 @@ def apply(
         str, typer.Option(help="How Ansible goes through hosts: mitogen_free, free or linear.")
     ] = "mitogen_free",
     update_lock: UpdateLock = False,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Ask before every wave after the first (rollout.approve: every_wave).")
+    ] = False,
     bundle: Bundle = None,
     json: Json = False,
 ) -> None:
@@ -89,6 +92,7 @@ def apply(
         strategy=strategy,
         update_lock=update_lock,
         bundle=bundle,
+        approve=approve,
         json=json,
         diff=diff,
     )

@@ -108,7 +108,8 @@ def _old_images(plan: HostPlan, facts: Facts) -> list[Change]:
     """What goes when an image comes: the role's own code says it."""
     ours = render.filters("vllm_image")
     record = ours["vllm_image_record"](next((file.content for file in facts.files if file.path == IMAGE_RECORD), ""))
-    old = ours["vllm_image_outdated"](record, [image.reference for image in plan.images], plan.image_keep, plan.image_protected)
+    wanted = [image.reference for image in plan.images]
+    old = ours["vllm_image_outdated"](record, wanted, plan.image_keep, plan.image_protected)
     seen = [{"Id": one.id, "RepoTags": one.tags, "RepoDigests": one.digests} for one in facts.images]
     reason = f"will be removed: an earlier run brought it, and docker.keep_images is {plan.image_keep}"
     return [

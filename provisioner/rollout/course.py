@@ -50,6 +50,8 @@ class Course:
     """the wave whose gate failed, or after which it was stopped"""
     reason: str = ""
     """why it was stopped; empty when it was not"""
+    interrupted: bool = False
+    """it was stopped because whoever started it wanted so"""
     deployed: list[str] = field(default_factory=list)
     """hosts in the order of their waves, as far as their turn came"""
 
@@ -65,13 +67,13 @@ def run(
     failures = 0
     for number, wave in enumerate(turns):
         if interrupted():
-            return _stop(course, wave, "interrupted before it began")
+            return _stop(course, wave, "interrupted before it began", interrupted=True)
         results = actions.deploy(wave)
         course.deployed += wave.hosts
         for host in wave.hosts:
             course.states[host] = _state(results[host])
         if any(result.interrupted for result in results.values()):
-            return _stop(course, wave, "interrupted")
+            return _stop(course, wave, "interrupted", interrupted=True)
         failed = [host for host in wave.hosts if not results[host].passed]
         failures += len(failed)
         aborted = failures > rollout.max_failures
@@ -83,9 +85,9 @@ def run(
         failures += len(unkept)
         following = turns[number + 1] if number + 1 < len(turns) else None
         if following is not None:
-            refused = actions.go_on(wave, following, ask=_asks(rollout, wave))
+            refused = actions.go_on(wave, following, ask=asks(rollout, wave))
             if refused is not None:
-                return _stop(course, wave, refused)
+                return _stop(course, wave, refused, interrupted=interrupted())
     return course
 
 
@@ -124,7 +126,8 @@ def _roll_back(course: Course, actions: Actions, hosts: Sequence[str]) -> None:
         course.states[host] = state
 
 
-def _asks(rollout: Rollout, wave: Wave) -> bool:
+def asks(rollout: Rollout, wave: Wave) -> bool:
+    """Whether somebody must say yes after this wave."""
     return rollout.approve == "every_wave" or (rollout.approve == "canary" and wave.name == CANARY)
 
 
@@ -134,6 +137,6 @@ def _reason(failed: Sequence[str], failures: int, allowed: int) -> str:
     return f"its gate failed: {names}{beyond}"
 
 
-def _stop(course: Course, wave: Wave, reason: str) -> Course:
-    course.stopped_at, course.reason = wave.name, reason
+def _stop(course: Course, wave: Wave, reason: str, *, interrupted: bool = False) -> Course:
+    course.stopped_at, course.reason, course.interrupted = wave.name, reason, interrupted
     return course

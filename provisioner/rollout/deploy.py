@@ -60,7 +60,7 @@ class Rollout:
         course = run(self.survey.fleet.rollout, waves_of(self.survey), work, self, self.options.interrupted)
         if course.reason == "":
             self._step("finished")
-        elif self.options.interrupted():
+        elif course.interrupted:
             self._step("interrupted", course.stopped_at or "", detail=course.reason)
         else:
             self._step("aborted", course.stopped_at or "", detail=course.reason)
@@ -85,7 +85,8 @@ class Rollout:
             reasons = "; ".join(f"{host}: {self.outcomes[host].message.partition(chr(10))[0]}" for host in failed)
             self._step("failed", wave.name, failed, reasons)
         return {
-            one.host: Deployed(one.exit_code == Exit.OK, one.touched, one.exit_code == Exit.INTERRUPTED) for one in found
+            one.host: Deployed(one.exit_code == Exit.OK, one.touched, one.exit_code == Exit.INTERRUPTED)
+            for one in found
         }
 
     def roll_back(self, hosts: Sequence[str]) -> Mapping[str, Returned]:
@@ -161,6 +162,4 @@ class Rollout:
         return HostOutcome(name, Exit.OK, untouched=True, pending=seen.work)
 
     def _step(self, kind: str, wave: str = "", hosts: Sequence[str] = (), detail: str = "") -> None:
-        self.hands.on_step(
-            Step.model_validate({"kind": kind, "wave": wave, "hosts": tuple(hosts), "detail": detail})
-        )
+        self.hands.on_step(Step.model_validate({"kind": kind, "wave": wave, "hosts": tuple(hosts), "detail": detail}))

@@ -22,8 +22,8 @@ from provisioner.plan.release import release_id
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import remove_proof, write_proof
 from provisioner.rollout.sending import clear, send, update_packages
-from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
 from provisioner.rollout.state import State
+from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
 from provisioner.validate.validate import Depth, SpeedGate, ungated, validate_host
 
 MAX_WORKERS = 32
@@ -59,7 +59,7 @@ class HostOutcome:
     untouched: bool = False
     """it was as planned and proven: nothing was done"""
     touched: bool = False
-    """what it serves, or was about to serve, is not its release: it was changed, by this run or by one that was cut off"""
+    """it was changed, by this run or by one that was cut off: what is on it now is not its release"""
     state: State = "unchanged"
     """where a rollout left it"""
     pending: bool = False
@@ -222,9 +222,7 @@ def _words(error: ProvisionError) -> str:
     return "\n".join(filter(None, [str(error), getattr(error, "log", "")]))
 
 
-def _outcome_before(
-    seen: HostSurvey, lost: Mapping[str, HostResult], results: Mapping[str, HostResult]
-) -> HostOutcome:
+def _outcome_before(seen: HostSurvey, lost: Mapping[str, HostResult], results: Mapping[str, HostResult]) -> HostOutcome:
     name = seen.host.name
     if not seen.fit:
         return HostOutcome(name, seen.exit_code, message="; ".join(seen.problems))

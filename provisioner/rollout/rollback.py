@@ -114,10 +114,11 @@ def _planned(
 ) -> tuple[HostSurvey, Release, Mapping[str, str]]:
     """The host as it is and as that release wants it."""
     release = releases.read(transport, target)
-    models = [] if release.plan.weights_download else [one.repo for one in (*release.plan.weights, *release.plan.plugins)]
-    plugins = [plugin.file for plugin in release.plan.plugins]
-    facts = probe(transport, probe_request(fleet, seen.host, plugins, models, servers=release.plan.servers))
-    plan = again(release.plan, facts)
+    kept = release.plan
+    models = [] if kept.weights_download else [*(one.repo for one in kept.weights), *(one.repo for one in kept.plugins)]
+    request = probe_request(fleet, seen.host, [one.file for one in kept.plugins], models, servers=kept.servers)
+    facts = probe(transport, request)
+    plan = again(kept, facts)
     secrets = resolve_secrets(secret_references([plan]), environment)
     return look_again(HostSurvey(seen.host, facts=facts, plan=plan), facts, secrets), release, secrets
 
@@ -136,8 +137,10 @@ def _stopped(transport: Transport, seen: HostSurvey) -> Back:
     """The first release that a host was given: nothing of it may come up by itself, all of it is there to look at."""
     name = seen.host.name
     units = [server.unit for server in seen.plan.servers] if seen.plan else []
-    words = " ".join(map(shlex.quote, units))
-    script = f"for unit in {words}; do systemctl cat $unit > /dev/null 2>&1 || continue; systemctl disable --now $unit || exit 1; done"
+    script = "".join(
+        f"if systemctl cat {unit} > /dev/null 2>&1; then systemctl disable --now {unit} || exit 1; fi\n"
+        for unit in map(shlex.quote, units)
+    )
     result = transport.run(f"sudo -n sh -c {shlex.quote(script)}", timeout_s=STOP_TIMEOUT_S)
     if result.rc != 0:
         raise HostError(f"{name}: {', '.join(units)} cannot be stopped: {result.stderr.strip()}")
@@ -172,5 +175,11 @@ def _day(release: Release) -> str:
 def _event(back: Back) -> Event:
     status = {"rolled_back": "ok", "stopped": "ok", "interrupted": "skipped", "lost": "failed"}[back.state]
     return Event.model_validate(
-        {"host": back.host, "phase": "rollback", "status": status, "task": back.state.replace("_", " "), "detail": back.message}
+        {
+            "host": back.host,
+            "phase": "rollback",
+            "status": status,
+            "task": back.state.replace("_", " "),
+            "detail": back.message,
+        }
     )

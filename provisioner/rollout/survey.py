@@ -73,6 +73,8 @@ class Survey:
     secrets: Mapping[str, str]
     lock: Lock | None = None
     """what the plans were made with"""
+    environment: Mapping[str, str] | None = None
+    """where `env:` references looked, instead of our own"""
     bundle: Path | None = None
     """where hosts get what they lack from, in place of fetching it"""
 
@@ -151,8 +153,9 @@ def probe_request(
     `models`: repositories that somebody else brings; `servers`: those of a plan that the fleet file may not have."""
     written = fleet.servers_on(host.name)
     archives = [image.archive for server in written for image in server.image.values() if image.archive]
-    names = dict.fromkeys(server.name for server in (*written, *servers))
-    health = dict.fromkeys((server.port, connect_address(server.host)) for server in (*written, *servers))
+    served = [(one.name, one.port, one.host) for one in written] + [(one.name, one.port, one.host) for one in servers]
+    names = dict.fromkeys(name for name, _, _ in served)
+    health = dict.fromkeys((port, connect_address(address)) for _, port, address in served)
     units = tuple(f"vllm-{name}.service" for name in names)
     public = [DAEMON_JSON, IMAGE_RECORD, CURRENT, *(f"{UNIT_DIR}/{unit}" for unit in units)]
     public += [proof_path(name) for name in names]
@@ -227,7 +230,8 @@ def _planned(fleet: Fleet, host: Host, facts: Facts, recipes: Mapping[str, Recip
 def _compared(seen: Survey, environment: Mapping[str, str] | None) -> Survey:
     # Secrets are resolved once the plans say which; values stay in memory.
     secrets = resolve_secrets(secret_references([host.plan for host in seen.hosts if host.plan]), environment)
-    return replace(seen, hosts=tuple(_compare(host, secrets) for host in seen.hosts), secrets=secrets)
+    hosts = tuple(_compare(host, secrets) for host in seen.hosts)
+    return replace(seen, hosts=hosts, secrets=secrets, environment=environment)
 
 
 def _compare(seen: HostSurvey, secrets: Mapping[str, str]) -> HostSurvey:

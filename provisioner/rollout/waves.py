@@ -47,6 +47,13 @@ def waves_of(seen: Survey) -> tuple[Wave, ...]:
     return plan_waves(rollout, [_member(rollout, one) for one in seen.hosts])
 
 
+def turns(seen: Survey) -> tuple[Wave, ...]:
+    """The waves with something to do, of those hosts alone."""
+    work = {one.host.name for one in seen.work}
+    found = (Wave(wave.name, tuple(host for host in wave.hosts if host in work)) for wave in waves_of(seen))
+    return tuple(wave for wave in found if wave.hosts)
+
+
 def _serves(seen: HostSurvey) -> bool:
     running = seen.facts.containers if seen.facts else ()
     return seen.release is not None or any(one.running and one.name.startswith("vllm-") for one in running)
