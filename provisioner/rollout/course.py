@@ -20,7 +20,9 @@ class Deployed:
 
     passed: bool
     touched: bool = True
-    """False: it failed before anything was changed on it"""
+    """False: it failed before anything was changed on it, or what it has is its release already"""
+    returns: bool = True
+    """it has a previous release to go back to"""
     interrupted: bool = False
 
 
@@ -64,7 +66,7 @@ def run(
     course = Course({host: "unchanged" for wave in waves for host in wave.hosts})
     turns = [Wave(wave.name, tuple(host for host in wave.hosts if host in todo)) for wave in waves]
     turns = [wave for wave in turns if wave.hosts]
-    failures = 0
+    failures, seen = 0, dict[str, Deployed]()
     for number, wave in enumerate(turns):
         if interrupted():
             return _stop(course, wave, "interrupted before it began", interrupted=True)
@@ -77,7 +79,8 @@ def run(
         failed = [host for host in wave.hosts if not results[host].passed]
         failures += len(failed)
         aborted = failures > rollout.max_failures
-        _roll_back(course, actions, _going_back(rollout, course, wave, failed, results, aborted))
+        seen |= results
+        _roll_back(course, actions, _going_back(rollout, course, wave, failed, seen, aborted))
         unkept = actions.accept(wave, [host for host in wave.hosts if course.states[host] == "promoted"])
         course.states |= dict.fromkeys(unkept, "failed")
         if aborted or failures + len(unkept) > rollout.max_failures:
@@ -102,13 +105,16 @@ def _going_back(
     course: Course,
     wave: Wave,
     failed: Sequence[str],
-    results: Mapping[str, Deployed],
+    seen: Mapping[str, Deployed],
     aborted: bool,
 ) -> list[str]:
-    """Touched hosts that get their previous release: the failed ones, and with a failed gate more of them."""
+    """Touched hosts that get their previous release: the failed ones, and with a failed gate more of them.
+
+    One that passed and has nothing to go back to goes on serving: the first installation of a fleet is not undone
+    because one of its hosts failed.
+    """
     if rollout.rollback == "never":
         return []
-    untouched = {host for host in failed if not results[host].touched}
     if not aborted:
         candidates: Sequence[str] = failed
     elif rollout.rollback == "wave":
@@ -116,7 +122,7 @@ def _going_back(
     else:
         # The failed ones of earlier waves have their previous release already.
         candidates = [host for host in course.deployed if course.states[host] == "promoted" or host in failed]
-    return [host for host in candidates if host not in untouched]
+    return [host for host in candidates if seen[host].touched and (host in failed or seen[host].returns)]
 
 
 def _roll_back(course: Course, actions: Actions, hosts: Sequence[str]) -> None:

@@ -12,13 +12,14 @@ from pathlib import Path
 from provisioner.errors import Exit, ProvisionError
 from provisioner.history.events import OnEvent
 from provisioner.history.steps import OnStep, Step
+from provisioner.plan.release import release_id
 from provisioner.rollout import releases
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.course import Course, Deployed, run
 from provisioner.rollout.execute import MAX_WORKERS, HostOutcome, Options, execute
 from provisioner.rollout.rollback import FOLDER, roll_back
 from provisioner.rollout.state import Returned
-from provisioner.rollout.survey import Survey
+from provisioner.rollout.survey import HostSurvey, Survey
 from provisioner.rollout.waves import Wave, waves_of
 
 LOOK_EVERY_S = 0.2
@@ -84,10 +85,7 @@ class Rollout:
         if failed:
             reasons = "; ".join(f"{host}: {self.outcomes[host].message.partition(chr(10))[0]}" for host in failed)
             self._step("failed", wave.name, failed, reasons)
-        return {
-            one.host: Deployed(one.exit_code == Exit.OK, one.touched, one.exit_code == Exit.INTERRUPTED)
-            for one in found
-        }
+        return {one.host: self._deployed(one) for one in found}
 
     def roll_back(self, hosts: Sequence[str]) -> Mapping[str, Returned]:
         self._step("rolling_back", hosts=hosts)
@@ -137,8 +135,22 @@ class Rollout:
         self._step("refused" if refused else "approved", wave.name, following.hosts, refused or "")
         return refused
 
+    def _deployed(self, one: HostOutcome) -> Deployed:
+        seen = self._seen(one.host)
+        # One that was mended has no other release to go back to.
+        other = seen.plan is not None and seen.release != release_id(seen.plan)
+        return Deployed(
+            passed=one.exit_code == Exit.OK,
+            touched=one.touched and other,
+            returns=seen.release is not None,
+            interrupted=one.exit_code == Exit.INTERRUPTED,
+        )
+
+    def _seen(self, name: str) -> HostSurvey:
+        return next(one for one in self.survey.hosts if one.host.name == name)
+
     def _accepted(self, name: str) -> bool:
-        seen = next(one for one in self.survey.hosts if one.host.name == name)
+        seen = self._seen(name)
         if seen.plan is None:
             return True
         try:
@@ -156,7 +168,7 @@ class Rollout:
             outcome = self.outcomes[name]
             # One that is lost is worse than any verdict.
             return replace(outcome, state=state, exit_code=Exit.HOST_FAILED if state == "lost" else outcome.exit_code)
-        seen = next(one for one in self.survey.hosts if one.host.name == name)
+        seen = self._seen(name)
         if not seen.fit:
             return HostOutcome(name, seen.exit_code, message="; ".join(seen.problems))
         return HostOutcome(name, Exit.OK, untouched=True, pending=seen.work)

@@ -82,6 +82,11 @@ b: 1 × NVIDIA H200, linux/amd64
 --moe-backend)
   ? nemotron: runs as planned but is not validated yet
 
+rollout: 2 waves
+  1. canary   a
+  2. batch 1  b
+  gate of each: benchmark; a failed one stops it and rolls its wave back
+
 3 hosts: 1 to change, 1 to validate, 0 as planned, 1 unfit"""
     )
 
@@ -151,6 +156,8 @@ def test_a_plan_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
         "problems": ["spark-01: cannot connect to 10.0.0.9:22: Connection refused\n  hint: is it on?"],
         "changes": [],
         "unproven": {},
+        "unaccepted": False,
+        "release": None,
         "plan": None,
     }
     assert made["hosts"]["gpu-01"]["plan"]["hardware"] == "h200"
@@ -247,6 +254,9 @@ def test_outcomes_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
         "exit_code": 1,
         "changed": 0,
         "untouched": False,
+        "state": "unchanged",
+        "pending": False,
+        "rollback": "",
         "message": "Install: no space\nline 2",
         "servers": [],
     }

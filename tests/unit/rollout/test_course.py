@@ -24,6 +24,8 @@ class World:
         self.back = back or {}
         self.done: list[str] = []
         self.answer: str | None = None
+        self.accepted: list[str] = []
+        self.unkept: set[str] = set()
 
     def deploy(self, wave: Wave) -> dict[str, Deployed]:
         self.done.append(f"deploy {wave.name}: {' '.join(wave.hosts)}")
@@ -32,6 +34,10 @@ class World:
     def roll_back(self, hosts: Sequence[str]) -> dict[str, Back]:
         self.done.append(f"roll back: {' '.join(hosts)}")
         return {host: self.back.get(host, "rolled_back") for host in hosts}
+
+    def accept(self, wave: Wave, hosts: Sequence[str]) -> list[str]:
+        self.accepted += hosts
+        return [host for host in hosts if host in self.unkept]
 
     def go_on(self, wave: Wave, following: Wave, *, ask: bool) -> str | None:
         self.done.append(f"{'ask' if ask else 'go on'} before {following.name}")
