@@ -129,6 +129,33 @@ def bundle(
     raise typer.Exit(command.bundle(fleet, hosts, output, json=json))
 
 
+@app.command(epilog="Example: provision rollback fleet.yaml --hosts gpu-01 --yes")
+def rollback(
+    fleet: FleetFile,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="RELEASE", help="This one, or a beginning of its id (`provision releases`)."),
+    ] = None,
+    hosts: Hosts = _NO_HOSTS,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Change hosts without asking.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Validate with requests only, no benchmark.")] = False,
+    json: Json = False,
+) -> None:
+    """Bring hosts back to the release before, all at once, and validate it. The fleet file is not looked at for it."""
+    from provisioner.cli import rollback as command
+
+    flags = command.RollbackFlags(to=to, hosts=tuple(hosts), yes=yes, smoke=smoke, json=json)
+    raise typer.Exit(command.rollback(fleet, flags))
+
+
+@app.command(epilog="Example: provision releases fleet.yaml --hosts gpu-01")
+def releases(fleet: FleetFile, hosts: Hosts = _NO_HOSTS, json: Json = False) -> None:
+    """List the releases that hosts keep: what passed its gate there, newest first."""
+    from provisioner.cli import rollback as command
+
+    raise typer.Exit(command.releases(fleet, hosts, json=json))
+
+
 @app.command(epilog="Example: provision lock fleet.yaml --check")
 def lock(
     fleet: FleetFile,

@@ -45,8 +45,12 @@ def release_id(plan: HostPlan) -> str:
 
 def current(facts: Facts) -> Current | None:
     """The release that the host serves, as the probe saw it; None before the first."""
-    content = next((file.content for file in facts.files if file.path == CURRENT), None)
+    return parsed_current(next((file.content for file in facts.files if file.path == CURRENT), None) or "")
+
+
+def parsed_current(text: str) -> Current | None:
+    """The content of `CURRENT`."""
     try:
-        return Current.model_validate_json(content or "")
+        return Current.model_validate_json(text)
     except ValidationError:
         return None  # none yet, cut short by hand, or of another version: as good as none

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from provisioner.errors import HostError
 from provisioner.hosts.transport import Result, Transport
 from provisioner.plan.model import HostPlan
-from provisioner.plan.release import CURRENT, Current, Release, release_id
+from provisioner.plan.release import CURRENT, Current, Release, parsed_current, release_id
 
 FOLDER = "/var/lib/vllm/releases"
 KEPT = 5
@@ -40,17 +41,40 @@ def read(transport: Transport, release: str) -> Release:
     """A release that the host keeps. Raises HostError when it does not, or when another version wrote it."""
     result = _root(transport, f"cat {FOLDER}/{shlex.quote(release)}.json")
     if result.rc != 0:
-        kept = ", ".join(one.id for one in kept_releases(transport)) or "none"
-        raise HostError(f"{transport.host}: has no release {release}; it keeps: {kept}")
+        names = ", ".join(one.id for one in kept(transport).releases) or "none"
+        raise HostError(f"{transport.host}: has no release {release}; it keeps: {names}")
     return _parsed(result.stdout, transport.host, release)
 
 
-def kept_releases(transport: Transport) -> tuple[Release, ...]:
-    """All that the host keeps, the one accepted last first."""
-    script = f"for file in {FOLDER}/*.json; do test -e $file || continue; tr -d '\\n' < $file; echo; done"
+@dataclass(frozen=True)
+class Kept:
+    """The releases of a host."""
+
+    serving: str | None
+    """id of the one that it serves; None before the first"""
+    releases: tuple[Release, ...]
+    """the one accepted last first"""
+
+    @property
+    def before(self) -> Release | None:
+        """The one before that which it serves."""
+        ids = [one.id for one in self.releases]
+        at = ids.index(self.serving) + 1 if self.serving in ids else len(ids)
+        return self.releases[at] if at < len(ids) else None
+
+
+def kept(transport: Transport) -> Kept:
+    """All that the host keeps. Raises HostError for one that cannot be read."""
+    script = (
+        f"cat {CURRENT} 2> /dev/null || echo; "
+        f"for file in {FOLDER}/*.json; do test -e $file || continue; tr -d '\\n' < $file; echo; done"
+    )
     result = _must(_root(transport, script), transport.host, "list its releases")
-    found = [_parsed(line, transport.host, "") for line in result.stdout.splitlines() if line.strip()]
-    return tuple(sorted(found, key=lambda release: release.accepted_at, reverse=True))
+    first, _, rest = result.stdout.partition("\n")
+    found = [_parsed(line, transport.host, "") for line in rest.splitlines() if line.strip()]
+    serving = parsed_current(first)
+    ordered = sorted(found, key=lambda release: release.accepted_at, reverse=True)
+    return Kept(serving.id if serving else None, tuple(ordered))
 
 
 def _named(release: Release) -> str:

@@ -75,7 +75,7 @@ def roll_back(
             if target is None:
                 found[name] = _stopped(transport, hosts[name])
             else:
-                ready[name] = _planned(survey.fleet, hosts[name], transport, target, environment)
+                ready[name] = planned(survey.fleet, hosts[name], transport, target, environment)
         except ProvisionError as error:
             found[name] = _lost(name, str(error), target)
 
@@ -109,10 +109,10 @@ def _connected(connections: Connections, seen: HostSurvey, interrupted: Callable
             time.sleep(ASK_EVERY_S)
 
 
-def _planned(
+def planned(
     fleet: Fleet, seen: HostSurvey, transport: Transport, target: str, environment: Mapping[str, str] | None
 ) -> tuple[HostSurvey, Release, Mapping[str, str]]:
-    """The host as it is and as that release wants it."""
+    """The host as it is and as that release wants it, and the secrets that it needs for that."""
     release = releases.read(transport, target)
     kept = release.plan
     models = [] if kept.weights_download else [*(one.repo for one in kept.weights), *(one.repo for one in kept.plugins)]
