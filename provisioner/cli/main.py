@@ -129,6 +129,17 @@ def bundle(
     raise typer.Exit(command.bundle(fleet, hosts, output, json=json))
 
 
+@app.command(epilog="Example: provision resume fleet.yaml --yes")
+def resume(
+    fleet: FleetFile,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Go on without asking, whatever the first run said.")] = False,
+) -> None:
+    """Go on with the fleet's last rollout where it stopped, with the flags that it had. Done hosts are not touched."""
+    from provisioner.cli import resume as command
+
+    raise typer.Exit(command.resume(fleet, flags_of_apply, yes=yes))
+
+
 @app.command(epilog="Example: provision rollback fleet.yaml --hosts gpu-01 --yes")
 def rollback(
     fleet: FleetFile,
@@ -372,6 +383,16 @@ def run(argv: Sequence[str]) -> int:
     if code == Exit.INTERRUPTED:  # typer makes an exit code of Ctrl-C itself
         say("interrupted")
     return int(code or 0)
+
+
+def flags_of_apply(argv: Sequence[str]) -> dict[str, Any] | None:
+    """What the words of an `apply` mean, by the names of its parameters; None for another command."""
+    command: Any = typer.main.get_command(app)
+    words = with_default_command(argv, command.commands)
+    if not words or words[0] != "apply":
+        return None
+    parsed: dict[str, Any] = command.commands["apply"].make_context("apply", words[1:]).params
+    return parsed
 
 
 def with_default_command(argv: Sequence[str], commands: Any) -> list[str]:

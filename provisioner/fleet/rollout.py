@@ -26,7 +26,7 @@ Size = Annotated[int, Field(ge=1, strict=True)]
 class Rollout(Frozen):
     """How a change reaches the fleet. Words are those of Argo Rollouts where they fit.
 
-    Hosts that serve nothing yet have nothing to lose: a run in which no server is up changes all hosts in one wave.
+    Without this key, a fleet in which no host serves anything yet has nothing to lose: all hosts are one wave.
     """
 
     canary: Literal["auto"] | Annotated[int, Field(ge=0, strict=True)] | tuple[str, ...] = "auto"
