@@ -206,12 +206,7 @@ def execute_nothing(seen: Survey) -> tuple[HostOutcome, ...]:
     )
 
 
-def _executed(seen: Survey, connections: Connections, options: Options, *, json: bool) -> Exit:
-    """Execute and report, with a record of it however it ends."""
-    from provisioner.history.rundir import create_run
-    from provisioner.rollout.baseline import BaselineGate
-
-Do = Callable[[Survey, Connections, Run, Options], Ended]
+Do = Callable[[Survey, Connections, "Run", Options], Ended]
 
 
 def _validated(seen: Survey, connections: Connections, run: Run, options: Options) -> Ended:
@@ -221,6 +216,9 @@ def _validated(seen: Survey, connections: Connections, run: Run, options: Option
 
 def executed(seen: Survey, connections: Connections, options: Options, do: Do, *, json: bool) -> Exit:
     """Do it and report, with a record of it however it ends."""
+    from provisioner.history.rundir import create_run
+    from provisioner.rollout.baseline import BaselineGate
+
     fleet = seen.fleet
     run = create_run(
         fleet.name,
@@ -342,10 +340,6 @@ def _report(json: bool, seen: Survey, ended: Ended, run: Run | None) -> Exit:
         out(document)
     elif verdicts:
         _show_verdicts(seen.fleet.name, verdicts)
-    text = show.outcome(outcomes, run.path if run else None)
-        with open_store(read_only=True) as store:
-            before = history(store.measurements(fleet=seen.fleet.name))
-        Console().print(table(verdicts, before)) if sys.stdout.isatty() else out("\n".join(lines(verdicts, before)))
     text = show.outcome(outcomes, run.path if run else None, ended.course)
     say(text) if json else out(text)
     return ended.exit_code

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from provisioner.cli.console import at_terminal, confirm
 from provisioner.cli.events import shown
 from provisioner.errors import Exit, UsageError
-from provisioner.history.rundir import Run
 from provisioner.rollout import approval
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.course import Course, asks
@@ -15,6 +15,9 @@ from provisioner.rollout.deploy import Hands, Rollout
 from provisioner.rollout.execute import HostOutcome, Options, exit_code
 from provisioner.rollout.survey import Survey
 from provisioner.rollout.waves import Wave, turns
+
+if TYPE_CHECKING:
+    from provisioner.history.rundir import Run
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from provisioner.plan.bundle import bundle_variables
 from provisioner.plan.diff import server_fingerprint
 from provisioner.plan.model import HostPlan, Server
 from provisioner.plan.proof import Proof
-from provisioner.plan.roles import roles_to_run
 from provisioner.plan.release import release_id
+from provisioner.plan.roles import roles_to_run
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import remove_proof, write_proof
 from provisioner.rollout.sending import clear, send, update_packages
