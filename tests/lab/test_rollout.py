@@ -54,7 +54,7 @@ def test_the_plan_shows_the_waves(lab: Lab, hosts: list[str], first: str) -> Non
     assert done.rc == 5, str(done)
     said = (
         f"rollout: 2 waves\n  1. canary   {hosts[0]}\n  2. batch 1  {hosts[1]}\n"
-        "  gate of each: smoke; a failed one stops it and rolls its wave back\n"
+        "  gate of each: smoke; it stops at the first failed host and rolls its wave back\n"
     )
     assert said in done.stdout, str(done)
 

@@ -85,7 +85,7 @@ b: 1 × NVIDIA H200, linux/amd64
 rollout: 2 waves
   1. canary   a
   2. batch 1  b
-  gate of each: benchmark; a failed one stops it and rolls its wave back
+  gate of each: benchmark; it stops at the first failed host and rolls its wave back
 
 3 hosts: 1 to change, 1 to validate, 0 as planned, 1 unfit"""
     )
