@@ -1,7 +1,7 @@
 """Fleet file and what is on its hosts → the whole text of `provision plan`, with its waves.
 
-A case is a folder: `fleet.yaml`, `hosts.yaml` (by host: the GPU's profile, and `fresh`, `old` or `planned`: nothing there,
-an older release, all as planned) and `expected.txt`. After a change that is meant, `pytest tests/cases/rollout
+A case is a folder: `fleet.yaml`, `hosts.yaml` (by host: the GPU's profile, and `fresh`, `old` or `planned`: nothing
+there, an older release, all as planned) and `expected.txt`. After a change that is meant, `pytest tests/cases/rollout
 --update-cases` writes the expected files again: read the difference.
 """
 
