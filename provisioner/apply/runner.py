@@ -70,8 +70,8 @@ def apply(
 
     `run_dir` is fresh and 0700; the inventory and Ansible's own records stay in it. A failing host holds up no other.
     `check`: Ansible's check mode, which changes nothing; results tell what would change. `more`: variables by host.
-    `roles`: those that run. `on_applied` is told the name of a host as soon as it is through, while others are still at
-    work; it must be quick.
+    `roles`: those that run.
+    `on_applied` is told the name of a host as soon as it is through, while others are still at work; it must be quick.
     """
     inventory = write_inventory(run_dir / "inventory", fleet, plans, more)
     hosts = [plan.host for plan in plans]

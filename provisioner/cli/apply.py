@@ -41,8 +41,6 @@ from provisioner.rollout.survey import HostSurvey, Survey, planned_again, survey
 if TYPE_CHECKING:
     from provisioner.history.rundir import Run
 
-    Do = Callable[[Survey, Connections, Run, Options], Ended]
-
 
 @dataclass(frozen=True)
 class ApplyFlags:
@@ -206,6 +204,9 @@ def execute_nothing(seen: Survey) -> tuple[HostOutcome, ...]:
         HostOutcome(host.host.name, host.exit_code, untouched=host.fit, message="; ".join(host.problems))
         for host in seen.hosts
     )
+
+
+Do = Callable[[Survey, Connections, "Run", Options], Ended]
 
 
 def _validated(seen: Survey, connections: Connections, run: Run, options: Options) -> Ended:

@@ -132,7 +132,7 @@ def bundle(
 @app.command(epilog="Example: provision resume fleet.yaml --yes")
 def resume(
     fleet: FleetFile,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Go on unasked, whatever the first run said.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Go on without asking, even if that run asked.")] = False,
 ) -> None:
     """Go on with the fleet's last rollout where it stopped, with the flags that it had. Done hosts are not touched."""
     from provisioner.cli import resume as command

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from provisioner.cli.apply import executed, load_hosts
 from provisioner.cli.columns import columns
@@ -15,7 +16,6 @@ from provisioner.cli.events import shown
 from provisioner.cli.rolling import Ended
 from provisioner.errors import Exit, HostError, ProvisionError, UsageError
 from provisioner.fleet.models import Fleet, Host
-from provisioner.history.rundir import Run
 from provisioner.history.steps import Step
 from provisioner.hosts.ssh import connect
 from provisioner.plan.release import Release
@@ -26,6 +26,9 @@ from provisioner.rollout.releases import Kept
 from provisioner.rollout.rollback import Back, planned, roll_back
 from provisioner.rollout.secrets import take_from_environment
 from provisioner.rollout.survey import HostSurvey, Survey
+
+if TYPE_CHECKING:
+    from provisioner.history.rundir import Run
 
 
 @dataclass(frozen=True)

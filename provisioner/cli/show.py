@@ -92,12 +92,8 @@ def _waves(seen: Survey) -> list[str]:
         "all": "rolls back all that were changed",
         "never": "leaves the hosts as they are",
     }[rollout.rollback]
-    beyond = (
-        f"more than {rollout.max_failures} failed hosts stop it, which"
-        if rollout.max_failures
-        else "a failed one stops it and"
-    )
-    return [*lines, f"  gate of each: {rollout.analysis}; {beyond} {back}", ""]
+    failed = f"{rollout.max_failures + 1} failed hosts" if rollout.max_failures else "the first failed host"
+    return [*lines, f"  gate of each: {rollout.analysis}; it stops at {failed} and {back}", ""]
 
 
 def _diff(change: Change) -> list[str]:

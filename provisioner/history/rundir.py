@@ -217,6 +217,8 @@ def _outcome(last: Event, failure: Event) -> HostOutcome:
         return HostOutcome(state="done", phase=last.phase, task=last.task)
     if last.phase == "failed" or last.status == "failed":
         return HostOutcome(state="failed", phase=failure.phase, task=failure.task, detail=failure.detail)
+    if last.phase == "rollback" and failure is not last:  # it went back because of that
+        return HostOutcome(state="failed", phase=failure.phase, task=failure.task, detail=failure.detail)
     return HostOutcome(state="stopped", phase=last.phase, task=last.task, detail=last.detail)
 
 

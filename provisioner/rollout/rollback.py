@@ -78,6 +78,8 @@ def roll_back(
                 ready[name] = planned(survey.fleet, hosts[name], transport, target, environment)
         except ProvisionError as error:
             found[name] = _lost(name, str(error), target)
+            if options.interrupted():
+                found[name] = Back(name, "interrupted", f"interrupted on its way back to {target or 'nothing'}")
 
     with ThreadPoolExecutor(max_workers=min(MAX_WORKERS, max(1, len(hosts)))) as pool:
         list(pool.map(prepare, hosts))
@@ -138,15 +140,17 @@ def _stopped(transport: Transport, seen: HostSurvey) -> Back:
     name = seen.host.name
     units = [server.unit for server in seen.plan.servers] if seen.plan else []
     script = "".join(
-        f"if systemctl cat {unit} > /dev/null 2>&1; then systemctl disable --now {unit} || exit 1; fi\n"
+        f"if systemctl cat {unit} > /dev/null 2>&1; then systemctl disable --now {unit} && echo {unit} || exit 1; fi\n"
         for unit in map(shlex.quote, units)
     )
     result = transport.run(f"sudo -n sh -c {shlex.quote(script)}", timeout_s=STOP_TIMEOUT_S)
     if result.rc != 0:
         raise HostError(f"{name}: {', '.join(units)} cannot be stopped: {result.stderr.strip()}")
-    return Back(
-        name, "stopped", f"has no previous release: {', '.join(units)} stopped; look with `journalctl -u {units[0]}`"
-    )
+    stopped = result.stdout.split()
+    if not stopped:
+        return Back(name, "stopped", "has no previous release, and nothing of this one was started")
+    look = f"look with `journalctl -u {stopped[0]}`"
+    return Back(name, "stopped", f"has no previous release: {', '.join(stopped)} stopped; {look}")
 
 
 def _back(outcome: HostOutcome, release: Release, connections: Connections, seen: HostSurvey) -> Back:

@@ -39,6 +39,7 @@ _ORDER = [
     "test_images",
     "test_secrets",
     "test_bad_worlds",
+    "test_rollout",
     "test_main_job",
     "test_destroy",
     "test_wheel",

@@ -59,7 +59,22 @@ def test_help(capsys: pytest.CaptureFixture[str], flag: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["apply", "plan", "bundle", "destroy", "lock", "explain", "probe", "validate", "render", "monitoring"]
+    "command",
+    [
+        "apply",
+        "plan",
+        "bundle",
+        "destroy",
+        "lock",
+        "explain",
+        "probe",
+        "validate",
+        "render",
+        "monitoring",
+        "rollback",
+        "releases",
+        "resume",
+    ],
 )
 def test_help_of_a_command_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert run([command, "--help"]) == Exit.OK

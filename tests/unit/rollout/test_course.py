@@ -110,6 +110,30 @@ def test_without_a_previous_release_a_host_is_stopped_and_one_that_is_gone_is_lo
     assert (course.states["h2"], course.states["h3"]) == ("stopped", "lost")
 
 
+def test_who_passed_with_its_wave_is_accepted_and_nobody_else() -> None:
+    world = World(bad={"h3": FAILED})
+    rolled(world)
+    assert world.accepted == ["h1"]
+    never = World(bad={"h3": FAILED})
+    rolled(never, rollback="never")
+    assert never.accepted == ["h1", "h2"]
+
+
+def test_who_passed_and_has_nothing_to_go_back_to_goes_on_serving() -> None:
+    world = World(bad={"h2": Deployed(passed=True, returns=False), "h3": FAILED})
+    course = rolled(world)
+    assert [done for done in world.done if done.startswith("roll")] == ["roll back: h3"]
+    assert (course.states["h2"], world.accepted) == ("promoted", ["h1", "h2"])
+
+
+def test_a_release_that_a_host_cannot_keep_counts_as_a_failure() -> None:
+    world = World()
+    world.unkept = {"h2"}
+    course = rolled(world)
+    assert (course.states["h2"], course.states["h3"], course.states["h4"]) == ("failed", "promoted", "unchanged")
+    assert course.reason == "its gate failed: h2"
+
+
 def test_interrupted_hosts_are_left_as_they_are() -> None:
     world = World(bad={"h2": Deployed(passed=False, interrupted=True)})
     course = rolled(world)
@@ -173,3 +197,6 @@ def _check(chance: random.Random) -> None:
             assert course.states[host] == "failed"
         else:
             assert course.states[host] in ("promoted", "rolled_back")
+    promoted = {host for host in hosts if course.states[host] == "promoted"}
+    assert promoted <= set(world.accepted) <= set(course.deployed) - set(bad)
+    assert rollout.rollback == "all" or promoted == set(world.accepted)

@@ -70,6 +70,7 @@ class MemoryHost:
             self.kept[release.id], self.current = stdin.decode(), release.id
         elif "systemctl disable" in command:
             self.serves = None
+            return "vllm-nemotron.service\n"
         elif named := re.search(r'{"id":"(\w+)"', command):
             self.current = named.group(1)
         elif read := re.search(r"cat /var/lib/vllm/releases/(\w+).json", command):
