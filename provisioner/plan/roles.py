@@ -9,7 +9,7 @@ from provisioner.plan.model import Change, Changes
 
 ROLES: tuple[str, ...] = get_args(Change.model_fields["role"].annotation)
 """in the order of site.yml, where each needs what those before it have done"""
-NEED_FACTS = frozenset(("docker_engine", "nvidia_container_toolkit"))
+NEED_FACTS = frozenset(("docker_engine", "nvidia_container_toolkit", "vllm_image"))
 """roles that install packages: Ansible itself must know the system. A test looks whether there are others."""
 
 
