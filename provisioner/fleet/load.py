@@ -104,8 +104,8 @@ def _loaded(document: Document, read_inventory: ReadInventory | None) -> Loaded 
     if isinstance(rollout := sections["rollout"], Rollout):
         check_rollout(document, rollout, [host for host, _ in hosts])
     check_servers(document, alike, recipes)
-    if names:
-        check_overrides(document, servers, list(data.get("servers") or ()), groups, own)
+    if names and isinstance(written_servers := data.get("servers") or {}, Mapping):
+        check_overrides(document, servers, list(written_servers), groups, own)
     given: dict[str, Any] = {key: section for key, section in sections.items() if section is not None}
     given |= {"path": document.file, "recipes": recipes, "hosts": tuple(host for host, _ in hosts)}
     given["servers"] = tuple(resolved(one.name, one.hosts, one.layers).server for one in servers)

@@ -119,8 +119,7 @@ class Store:
         with self._database.writing() as db:
             db.execute("INSERT INTO steps (run_id, step) VALUES (?, ?)", (run_id, step.model_dump_json()))
             run = self.run(run_id)
-            images = [image for image in self._images(run_id) if image.partition("/")[0] in step.hosts]
-            self._audit(run.user, step.kind, run, step.hosts, images, step.words)
+            self._audit(run.user, step.kind, run, step.hosts, self._images(run_id, step.hosts), step.words)
 
     def add_verdict(
         self, run_id: str, verdict: ServerVerdict, *, workload: str = "", driver: str | None = None
@@ -290,8 +289,15 @@ class Store:
             rows = db.execute(f"{_MEASUREMENTS}{conditions} ORDER BY verdicts.id", tuple(given.values())).fetchall()
         return tuple(measurement(row) for row in rows)
 
-    def _images(self, run_id: str) -> tuple[str, ...]:
-        last = {(v.host, v.server): v.image.short for v in self.verdicts(run_id) if v.image}
+    def _images(self, run_id: str, hosts: Sequence[str] | None = None) -> tuple[str, ...]:
+        """What was found running, on these hosts or all of them."""
+        with self._database.reading() as db:
+            rows = db.execute(
+                "SELECT host, server, image FROM verdicts WHERE run_id = :run AND image IS NOT NULL"
+                " AND (:hosts IS NULL OR host IN (SELECT value FROM json_each(:hosts))) ORDER BY id",
+                {"run": run_id, "hosts": None if hosts is None else json.dumps(list(hosts))},
+            ).fetchall()
+        last = {(row["host"], row["server"]): row["image"] for row in rows}
         return tuple(f"{host}/{server}={image}" for (host, server), image in last.items())
 
     def _audit(

@@ -51,8 +51,12 @@ class Rollout:
     options: Options
     hands: Hands
     outcomes: dict[str, HostOutcome] = field(default_factory=dict)
+    _by_name: dict[str, HostSurvey] = field(init=False)
     _waves: int = 0
     _rollbacks: int = 0
+
+    def __post_init__(self) -> None:
+        self._by_name = {seen.host.name: seen for seen in self.survey.hosts}
 
     def run(self) -> tuple[Course, tuple[HostOutcome, ...]]:
         """Wave after wave; how it went, and what became of every host, in the fleet's order."""
@@ -69,8 +73,10 @@ class Rollout:
 
     def deploy(self, wave: Wave) -> Mapping[str, Deployed]:
         self._step("wave", wave.name, wave.hosts)
+        for host in wave.hosts if self._waves else ():
+            self.connections.drop(self._seen(host).host)  # it may have died of idleness while others had their turn
         self._waves += 1
-        part = replace(self.survey, hosts=tuple(one for one in self.survey.hosts if one.host.name in set(wave.hosts)))
+        part = replace(self.survey, hosts=tuple(map(self._seen, wave.hosts)))
         with self.hands.shown(wave.hosts) as on_event:
             found = execute(
                 part,
@@ -147,12 +153,13 @@ class Rollout:
         )
 
     def _seen(self, name: str) -> HostSurvey:
-        return next(one for one in self.survey.hosts if one.host.name == name)
+        return self._by_name[name]
 
     def _accepted(self, name: str) -> bool:
         seen = self._seen(name)
         if seen.plan is None:
             return True
+        self.connections.drop(seen.host)  # it may have waited long for the others of its wave
         try:
             releases.accept(self.connections.connect(seen.host), seen.plan, self.run_dir.name)
         except ProvisionError as error:

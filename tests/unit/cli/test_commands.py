@@ -216,6 +216,44 @@ class TestApply:
         assert stage.executed == []
 
 
+class TestRollout:
+    WAVES = FLEET + "rollout: {{canary: 1, {more}}}\n"
+
+    def test_wave_after_wave(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        path = stage.hosts(self.WAVES.format(hosts="a, b", more="analysis: smoke"), a=facts("a"), b=facts("b"))
+        assert run([path, "--yes"]) == Exit.OK
+        assert [did["hosts"] for did in stage.executed] == [["a"], ["b"]]
+        assert [did["part"] for did in stage.executed] == ["", "wave-2"]
+        assert {did["options"].depth for did in stage.executed} == {"smoke"}
+        with open_store(read_only=True) as store:
+            kinds = [step.kind for step in store.steps(store.run("latest").id)]
+        assert kinds == ["started", "wave", "promoted", "wave", "promoted", "finished"]
+
+    def test_somebody_must_approve_and_there_is_nobody(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        path = stage.hosts(self.WAVES.format(hosts="a, b", more="approve: canary"), a=facts("a"), b=facts("b"))
+        said = (
+            "error: rollout.approve: there is no terminal to ask at after canary\n"
+            "  hint: give rollout.approve_command, or approve: never\n"
+        )
+        assert run([path, "--yes"]) == Exit.BAD_INPUT
+        assert capsys.readouterr().err.endswith(said)
+        never = stage.hosts(self.WAVES.format(hosts="a, b", more="approve: never"), a=facts("a"), b=facts("b"))
+        assert run([never, "--yes", "--approve"]) == Exit.BAD_INPUT
+        assert capsys.readouterr().err.endswith(said)
+        assert (stage.executed, stage.runs) == ([], [])
+
+    @pytest.mark.parametrize(("command", "code", "waves"), [("true", Exit.OK, 2), ("false", Exit.CHANGES, 1)])
+    def test_a_command_is_asked(
+        self, stage: Stage, capsys: pytest.CaptureFixture[str], command: str, code: Exit, waves: int
+    ) -> None:
+        more = f"approve: every_wave, approve_command: '{command}'"
+        path = stage.hosts(self.WAVES.format(hosts="a, b", more=more), a=facts("a"), b=facts("b"))
+        assert run([path, "--yes"]) == code
+        assert len(stage.executed) == waves
+        refused = "rollout stopped at canary: not approved: `false` ended with 1\n"
+        assert (refused in capsys.readouterr().out) is (waves == 1)
+
+
 class TestCheck:
     @pytest.fixture
     def asked(self, stage: Stage) -> list[dict[str, Any]]:

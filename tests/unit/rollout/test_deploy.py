@@ -35,6 +35,12 @@ from provisioner.rollout.waves import Wave
 
 OLD, NEW = plan(fleet(server(max_num_seqs=4))), plan(fleet(server(max_num_seqs=8)))
 AT = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+
+
+class KilledError(Exception):
+    """The end of the program, in the midst of whatever it does."""
+
+
 GONE = UnreachableError("cannot connect to 10.0.0.9:22: Connection refused")
 
 
@@ -53,6 +59,8 @@ class MemoryHost:
     """after so many changes it cannot be reached"""
     changes: int = 0
     commands: list[str] = field(default_factory=list)
+    before: Callable[[], None] = lambda: None
+    """called before every command, and after it"""
 
     @property
     def gone(self) -> bool:
@@ -64,6 +72,12 @@ class MemoryHost:
         return FakeTransport(self.name, [("", self.answer)])
 
     def answer(self, command: str, stdin: bytes) -> str:
+        self.before()
+        answer = self._answer(command, stdin)
+        self.before()
+        return answer
+
+    def _answer(self, command: str, stdin: bytes) -> str:
         self.commands.append(command)
         if stdin:
             release = Release.model_validate_json(stdin)
@@ -98,6 +112,10 @@ class World:
         self.events: list[Event] = []
         self.answer: str | None = None
         self.interrupted = False
+        self.lives_for: int | None = None
+        """so many moments; None: for ever"""
+        for host in hosts:
+            host.before = self.lives
         monkeypatch.setattr(deploy, "execute", self.execute)
         monkeypatch.setattr(rollback, "execute", self.execute)
         monkeypatch.setattr(rollback, "probe", self.probe)
@@ -118,7 +136,19 @@ class World:
         return Options(interrupted=lambda: self.interrupted)
 
     def hands(self) -> Hands:
-        return Hands(self.shown, self.steps.append, self.approve, lambda _: None)
+        return Hands(self.shown, self.told_of, self.approve, lambda _: None)
+
+    def told_of(self, step: Step) -> None:
+        self.lives()
+        self.steps.append(step)
+        self.lives()
+
+    def lives(self) -> None:
+        """Ends the program when its time has come."""
+        if self.lives_for is not None:
+            self.lives_for -= 1
+            if self.lives_for < 0:
+                raise KilledError
 
     def approve(self, wave: Wave, following: Wave) -> str | None:
         return self.answer
@@ -157,8 +187,10 @@ class World:
             return HostOutcome(host.name, Exit.OK, untouched=True)
         if host.gone:
             return HostOutcome(host.name, Exit.UNREACHABLE, message=str(GONE))
+        self.lives()
         host.changes += 1
         host.serves = release_id(seen.plan)
+        self.lives()
         if host.gone:
             return HostOutcome(host.name, Exit.UNREACHABLE, message="lost during “Start”", touched=True)
         if host.serves in host.refuses:
@@ -332,6 +364,41 @@ def test_an_interruption_in_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     course, _ = Rollout(world.survey(), world.connections(), Path("/runs/r-1"), world.options(), hands).run()
     assert course.interrupted
     assert world.told()[-1] == "interrupted: canary: interrupted"
+
+
+@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
+def test_killed_at_every_moment_and_run_again(monkeypatch: pytest.MonkeyPatch, bad: bool) -> None:
+    """The end is that of a rollout that nobody disturbed, wherever it was killed, and then killed again."""
+
+    def hosts() -> list[MemoryHost]:
+        return [served("a", refuses={N} if bad else set()), served("b"), MemoryHost("c"), served("d")]
+
+    undisturbed = World(monkeypatch, hosts(), batches=[2])
+    undisturbed.run()
+    expected = [(host.serves, host.current) for host in undisturbed.hosts.values()]
+    assert expected == ([(O, O), (O, O), (None, None), (O, O)] if bad else [(N, N)] * 4)
+    moments = 0
+    for first in range(1000):
+        world = World(monkeypatch, hosts(), batches=[2])
+        died = _until_killed(world, first)
+        moments += died
+        _until_killed(world, first % 7)
+        world.lives_for = None
+        world.run()
+        assert [(host.serves, host.current) for host in world.hosts.values()] == expected, (first, world.told())
+        if not died:
+            break
+    assert moments > (10 if bad else 30)
+
+
+def _until_killed(world: World, moments: int) -> bool:
+    """Whether it was killed before its end."""
+    world.lives_for = moments
+    try:
+        world.run()
+    except KilledError:
+        return True
+    return False
 
 
 def test_hosts_in_memory_with_random_failures(monkeypatch: pytest.MonkeyPatch) -> None:
