@@ -67,7 +67,7 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
             say(show.problems(seen))
             if not (flags.keep_going and seen.fit):
                 say(show.nothing_changed(seen))
-                return _worst(seen)
+                return worst(seen)
         if not seen.work:
             return _report(flags.json, seen, execute_nothing(seen), None)
         say(show.plan(seen, diff=flags.diff))
@@ -86,7 +86,7 @@ def plan(path: Path, hosts: Sequence[str], *, json: bool, diff: bool, update_loc
     out(show.plan_json(seen) if json else show.plan(seen, diff=diff))
     if seen.unfit:
         say(show.problems(seen))
-        return _worst(seen)
+        return worst(seen)
     return Exit.CHANGES if seen.work else Exit.OK
 
 
@@ -133,7 +133,7 @@ def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool) -> Ex
                 say(show.problems(seen))
             for host in pending:
                 say(f"{host.host.name}: not as planned; run `provision plan {path}` to see why")
-            return _worst(seen) if seen.unfit else Exit.CHANGES
+            return worst(seen) if seen.unfit else Exit.CHANGES
         everything = tuple(
             replace(host, unproven=dict.fromkeys((server.name for server in host.plan.servers), "asked for"))
             if host.plan
@@ -155,7 +155,7 @@ def render(path: Path, hosts: Sequence[str], output: Path, facts: Path | None) -
             seen = _survey(fleet, recipes, connections, compare=False)
     if seen.unfit:
         say(show.problems(seen))
-        return _worst(seen)
+        return worst(seen)
     count = write_rendered(output, seen)
     say(f"inventory of {len(seen.hosts)} hosts in {output}/inventory, {count} files in {output}/files")
     say("secrets are looked up when Ansible runs: their files here are stand-ins")
@@ -186,6 +186,18 @@ def execute_nothing(seen: Survey) -> tuple[HostOutcome, ...]:
         HostOutcome(host.host.name, host.exit_code, untouched=host.fit, message="; ".join(host.problems))
         for host in seen.hosts
     )
+
+
+def looked_at(path: Path, hosts: Sequence[str]) -> Survey:
+    """These hosts of a fleet (all where none is named) as they are and as they should be."""
+    fleet, recipes = _load(path, hosts)
+    with _connections(fleet) as connections:
+        return _survey(fleet, recipes, connections)
+
+
+def worst(seen: Survey) -> Exit:
+    """What the unfit hosts of a survey mean for the program."""
+    return exit_code([HostOutcome(host.host.name, host.exit_code) for host in seen.unfit])
 
 
 def _executed(seen: Survey, connections: Connections, options: Options, *, json: bool) -> Exit:
@@ -305,7 +317,3 @@ def _report(json: bool, seen: Survey, outcomes: tuple[HostOutcome, ...], run: Ru
     text = show.outcome(outcomes, run.path if run else None)
     say(text) if json else out(text)
     return exit_code(outcomes)
-
-
-def _worst(seen: Survey) -> Exit:
-    return exit_code([HostOutcome(host.host.name, host.exit_code) for host in seen.unfit])

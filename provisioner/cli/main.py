@@ -26,7 +26,7 @@ app = typer.Typer(
     help="Turn a list of GPU machines into measured vLLM servers.\n\n"
     "`provision fleet.yaml` is short for `provision apply fleet.yaml`.",
     epilog="Exit codes: 0 all served and validated, 1 a host failed, 2 bad input or usage, 3 a gate failed, "
-    "4 unreachable, 5 changes pending (plan, lock --check), 130 interrupted.",
+    "4 unreachable, 5 changes pending (plan, drift, lock --check), 130 interrupted.",
 )
 app.add_typer(lab_app, name="lab")
 app.add_typer(recipe_app, name="recipe")
@@ -99,6 +99,23 @@ def plan(
     from provisioner.cli import apply as command
 
     raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff, update_lock=update_lock))
+
+
+@app.command(
+    epilog="Example: provision drift fleet.yaml --prometheus /var/lib/prometheus/node-exporter/provision-drift.prom"
+)
+def drift(
+    fleet: FleetFile,
+    hosts: Hosts = _NO_HOSTS,
+    prometheus: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write metrics for node_exporter's textfile collector.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Tell what on which host is not as planned, and since when; changes no host. Exits as `plan` does."""
+    from provisioner.cli import drift as command
+
+    raise typer.Exit(command.drift(fleet, hosts, json=json, prometheus=prometheus))
 
 
 @app.command(epilog="Example: provision lock fleet.yaml --check")

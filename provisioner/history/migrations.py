@@ -77,4 +77,13 @@ STEPS: tuple[str, ...] = (
     CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
         BEGIN SELECT RAISE (ABORT, 'the audit log is append-only'); END;
     """,
+    """
+    CREATE TABLE drift (
+        fleet TEXT NOT NULL,
+        host TEXT NOT NULL,
+        subject TEXT NOT NULL,           -- what is not as planned
+        since TEXT NOT NULL,             -- when it was seen first
+        PRIMARY KEY (fleet, host, subject)
+    ) WITHOUT ROWID;
+    """,
 )

@@ -170,6 +170,24 @@ class Store:
             taken = {m.id for m in found.values()}
             return tuple(m for m in self._measured(run=run_id, host=host, server=server) if m.id in taken)
 
+    def note_drift(
+        self, fleet: str, host: str, subjects: Sequence[str], *, at: datetime, forget: bool = True
+    ) -> dict[str, datetime]:
+        """What is not as planned on a host now → since when that is known. What is not among `subjects` any more is
+        forgotten, unless `forget` is False."""
+        with self._database.writing() as db:
+            rows = db.execute("SELECT subject, since FROM drift WHERE fleet = ? AND host = ?", (fleet, host)).fetchall()
+            known = {row["subject"]: row["since"] for row in rows}
+            if forget:
+                gone = [(fleet, host, subject) for subject in known if subject not in subjects]
+                db.executemany("DELETE FROM drift WHERE fleet = ? AND host = ? AND subject = ?", gone)
+            fresh = {subject: at.isoformat(timespec="microseconds") for subject in subjects if subject not in known}
+            db.executemany(
+                "INSERT INTO drift (fleet, host, subject, since) VALUES (?, ?, ?, ?)",
+                [(fleet, host, subject, since) for subject, since in fresh.items()],
+            )
+        return {subject: datetime.fromisoformat((known | fresh)[subject]) for subject in subjects}
+
     # What is asked
 
     def runs(self, fleet: str | None = None, host: str | None = None, limit: int | None = None) -> tuple[RunRow, ...]:

@@ -14,6 +14,7 @@ from provisioner.errors import Exit, HostError, InputError, Problem, Unreachable
 COMMANDS = (
     *("apply", "plan", "destroy", "lock", "explain", "probe", "validate", "bench", "render", "report"),
     *("monitoring", "history", "compare", "baseline", "schema", "version", "lab", "recipe"),
+    *("drift",),
 )
 
 
@@ -58,7 +59,7 @@ def test_help(capsys: pytest.CaptureFixture[str], flag: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["apply", "plan", "destroy", "lock", "explain", "probe", "validate", "render", "monitoring"]
+    "command", ["apply", "plan", "drift", "destroy", "lock", "explain", "probe", "validate", "render", "monitoring"]
 )
 def test_help_of_a_command_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert run([command, "--help"]) == Exit.OK
