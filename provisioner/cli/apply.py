@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
@@ -16,13 +17,14 @@ from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, s
 from provisioner.cli.events import shown as _shown
 from provisioner.cli.lock import previous, relock
 from provisioner.cli.lock import show as show_lock
-from provisioner.errors import Exit, ProvisionError, UsageError
+from provisioner.errors import Exit, LockedError, ProvisionError, UsageError
 from provisioner.fleet.load import load_fleet
 from provisioner.fleet.models import Fleet
 from provisioner.fleet.recipes import Recipe, find_recipe
 from provisioner.history.facts import read_facts
-from provisioner.history.rundir import Run, create_run
+from provisioner.history.rundir import Run, create_run, new_name
 from provisioner.history.store import open_store
+from provisioner.history.turn import turn
 from provisioner.history.verdict import ServerVerdict
 from provisioner.hosts.ssh import connect
 from provisioner.inventory.read import read_inventory
@@ -35,12 +37,17 @@ from provisioner.rollout.baseline import BaselineGate
 from provisioner.rollout.check import check as ask_ansible
 from provisioner.rollout.check import failures
 from provisioner.rollout.connections import Connections
+from provisioner.rollout.drift import drift_of, mended, remembered
 from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
+from provisioner.rollout.leases import Leases, leased, who_am_i
 from provisioner.rollout.locking import check_survey, make_lock, moves, read_lock, write_lock
 from provisioner.rollout.recorded import recorded_survey
 from provisioner.rollout.rendered import write_rendered
 from provisioner.rollout.secrets import take_from_environment
 from provisioner.rollout.survey import HostSurvey, Survey, planned_again, survey
+
+LOOKS = 5
+"""at hosts that other runs change in between, before a run gives up"""
 
 
 @dataclass(frozen=True)
@@ -55,14 +62,17 @@ class ApplyFlags:
     diff: bool
     update_lock: bool
     json: bool
+    lock_wait_s: float = 0.0
 
 
 def apply(path: Path, flags: ApplyFlags) -> Exit:
     """Survey, ask, execute, report."""
-    strategy = _strategy(flags.strategy)
+    options = Options(strategy=_strategy(flags.strategy), depth="smoke" if flags.smoke else "benchmark")
     fleet, recipes = _load(path, flags.hosts)
-    with _connections(fleet) as connections:
-        seen = _survey(fleet, recipes, connections, update_lock=flags.update_lock, some=bool(flags.hosts))
+    environment = take_from_environment(fleet)
+
+    def look(connections: Connections) -> Survey | Exit:
+        seen = _survey(fleet, recipes, connections, environment, update_lock=flags.update_lock, some=bool(flags.hosts))
         if seen.unfit:
             say(show.problems(seen))
             if not (flags.keep_going and seen.fit):
@@ -74,8 +84,9 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
         if not flags.yes and not _allowed(seen):
             say("nothing was changed")
             return Exit.CHANGES
-        options = Options(strategy=strategy, depth="smoke" if flags.smoke else "benchmark")
-        return _executed(seen, connections, options, json=flags.json)
+        return seen
+
+    return _alone(fleet, look, options, wait_s=flags.lock_wait_s, json=flags.json)
 
 
 def plan(path: Path, hosts: Sequence[str], *, json: bool, diff: bool, update_lock: bool = False) -> Exit:
@@ -122,11 +133,13 @@ def probe(path: Path, hosts: Sequence[str], *, json: bool) -> Exit:
     return unreached[0].exit_code if unreached else Exit.OK
 
 
-def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool) -> Exit:
+def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool, lock_wait_s: float = 0.0) -> Exit:
     """Validates what runs as planned; a host with changes pending is an error, since it would prove something else."""
     fleet, recipes = _load(path, hosts)
-    with _connections(fleet) as connections:
-        seen = _survey(fleet, recipes, connections)
+    environment = take_from_environment(fleet)
+
+    def look(connections: Connections) -> Survey | Exit:
+        seen = _survey(fleet, recipes, connections, environment)
         pending = [host for host in seen.fit if host.changes]
         if seen.unfit or pending:
             if seen.unfit:
@@ -140,8 +153,10 @@ def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool) -> Ex
             else host
             for host in seen.hosts
         )
-        options = Options(depth="smoke" if smoke else "benchmark")
-        return _executed(replace(seen, hosts=everything), connections, options, json=json)
+        return replace(seen, hosts=everything)
+
+    options = Options(depth="smoke" if smoke else "benchmark")
+    return _alone(fleet, look, options, wait_s=lock_wait_s, json=json)
 
 
 def render(path: Path, hosts: Sequence[str], output: Path, facts: Path | None) -> Exit:
@@ -200,11 +215,36 @@ def worst(seen: Survey) -> Exit:
     return exit_code([HostOutcome(host.host.name, host.exit_code) for host in seen.unfit])
 
 
-def _executed(seen: Survey, connections: Connections, options: Options, *, json: bool) -> Exit:
+def _alone(
+    fleet: Fleet, look: Callable[[Connections], Survey | Exit], options: Options, *, wait_s: float, json: bool
+) -> Exit:
+    """Looks, and executes what there is to do, while no other run is at work on the fleet or on one of these hosts.
+
+    The hosts are leased once it is known which have work. Where another run was there since they were looked at, what
+    was seen is not so any more: they are looked at again.
+    """
+    command = shlex.join(["provision", *sys.argv[1:]])
+    with turn(fleet.name, command, wait_s=wait_s, on_wait=say), _connections(fleet) as connections:
+        for _ in range(LOOKS):
+            seen = look(connections)
+            if isinstance(seen, Exit):
+                return seen
+            name, hosts = new_name(), [host.host for host in seen.work]
+            with leased(connections, hosts, who_am_i(fleet.name, name), wait_s=wait_s, say=say) as leases:
+                if leases.untouched_since({host.host.name: host.facts for host in seen.work}):
+                    return _executed(seen, connections, options, leases, name=name, json=json)
+            say("another run was at work since these hosts were looked at: looking again")
+    raise LockedError(f"other runs were at work on these hosts in between, {LOOKS} times", hint="--lock-wait 10m")
+
+
+def _executed(
+    seen: Survey, connections: Connections, options: Options, leases: Leases, *, name: str, json: bool
+) -> Exit:
     """Execute and report, with a record of it however it ends."""
     fleet = seen.fleet
     run = create_run(
         fleet.name,
+        name=name,
         command=sys.argv,
         fleet_path=fleet.path,
         hosts=[host.host.name for host in seen.work],
@@ -212,15 +252,18 @@ def _executed(seen: Survey, connections: Connections, options: Options, *, json:
     )
     code = Exit.HOST_FAILED
     try:
+        drift = remembered(drift_of(seen), run.store)
         for host in seen.fit:
             name = host.host.name
             run.save(f"plans/{name}.json", host.plan.model_dump_json(indent=1) if host.plan else "{}")
             run.save(f"changes/{name}.json", (host.changes or Changes(host=name)).model_dump_json(indent=1))
         with interrupt_flag() as interrupted, _shown([host.host.name for host in seen.work], run) as on_event:
             gate = BaselineGate(run.store, fleet)
-            told = replace(options, interrupted=interrupted, on_verdict=_recorded(run), speed_gate=gate.judge)
+            stop = lambda: interrupted() or bool(leases.lost)  # noqa: E731
+            told = replace(options, interrupted=stop, on_verdict=_recorded(run), speed_gate=gate.judge)
             outcomes = execute(seen, connections, run.path, on_event=on_event, options=told)
             gate.accept(run.record.id, outcomes)
+            mended(drift, [one.host for one in outcomes if one.exit_code == Exit.OK], run.store)
         code = _report(json, seen, outcomes, run)
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
@@ -271,14 +314,16 @@ def _survey(
     fleet: Fleet,
     recipes: dict[str, Recipe],
     connections: Connections,
+    environment: Mapping[str, str] | None = None,
     *,
     compare: bool = True,
     locked: bool = True,
     update_lock: bool = False,
     some: bool = False,
 ) -> Survey:
-    """`locked`: with the fleet's lock, if it has one. `update_lock`: moved first; `some`: hosts are left out."""
-    environment = take_from_environment(fleet)
+    """`locked`: with the fleet's lock, if it has one. `update_lock`: moved first; `some`: hosts are left out.
+    `environment`: what was taken of it, where that has been done."""
+    environment = take_from_environment(fleet) if environment is None else environment
     lock = read_lock(fleet, recipes) if locked and not update_lock else None
     with _shown([host.name for host in fleet.hosts], None) as on_event:
         seen = survey(

@@ -86,7 +86,7 @@ class AuditRow(Frozen):
     at: AwareDatetime
     user: str
     action: str
-    """began, ended, accepted"""
+    """began, ended, accepted, replaced, unlocked"""
     run_id: str
     fleet: str
     command: tuple[str, ...]

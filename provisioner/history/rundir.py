@@ -119,17 +119,19 @@ def create_run(
     hosts: Iterable[str] = (),
     secrets: Collection[str] = (),
     root: Path | None = None,
+    name: str | None = None,
 ) -> Run:
     """A fresh directory `<root>/runs/<fleet>/<UTC time>-<id>`, mode 0700, a `latest` link to it, and its row in the
     history `<root>/history.sqlite`.
 
-    `hosts`: those it is to act on. `root` defaults to the user's state directory for `provision`.
+    `hosts`: those it is to act on. `root` defaults to the user's state directory for `provision`. `name`: what
+    `new_name` gave, where the run had to be named before it began.
     """
     started = datetime.now(UTC)
     store = open_store(default_path(root))
     parent = runs_dir(fleet, root)
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name = f"{started:%Y%m%dT%H%M%SZ}-{randomness.token_hex(3)}"
+    name = name or new_name(started)
     path = parent / name
     path.mkdir(mode=0o700)
     record = Record(
@@ -140,6 +142,11 @@ def create_run(
     store.begin_run(name, fleet, record.fleet_path, words, current_user(), tuple(hosts))
     _point_latest(parent, name)
     return run
+
+
+def new_name(at: datetime | None = None) -> str:
+    """A name for a run that begins now; no other run has it."""
+    return f"{at or datetime.now(UTC):%Y%m%dT%H%M%SZ}-{randomness.token_hex(3)}"
 
 
 def runs_dir(fleet: str, root: Path | None = None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from provisioner.errors import Exit
@@ -27,6 +28,13 @@ def remembered(drift: Drift, store: Store) -> Drift:
         found = tuple(one.model_copy(update={"since": since[one.subject]}) for one in host.deviations)
         hosts.append(host.model_copy(update={"deviations": found}))
     return drift.model_copy(update={"hosts": tuple(hosts)})
+
+
+def mended(drift: Drift, hosts: Collection[str], store: Store) -> None:
+    """These hosts are as planned now."""
+    for host in drift.hosts:
+        if host.host in hosts and host.deviations:
+            store.note_drift(drift.fleet, host.host, (), at=drift.at)
 
 
 def _host(seen: HostSurvey) -> HostDrift:

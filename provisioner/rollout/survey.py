@@ -10,6 +10,7 @@ from provisioner.errors import Exit, HostError, ProvisionError
 from provisioner.fleet.models import Fleet, Host
 from provisioner.fleet.recipes import Recipe
 from provisioner.history.events import Event, OnEvent
+from provisioner.hosts.lease import FILE as LEASE
 from provisioner.hosts.probe import ProbeRequest, ProbeResult, probe_all
 from provisioner.plan.absent import ENV_DIR, MARK, PATTERNS, UNIT_DIR
 from provisioner.plan.diff import DAEMON_JSON, IMAGE_RECORD, changes
@@ -126,7 +127,7 @@ def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str], models: Iter
     servers = fleet.servers_on(host.name)
     archives = [image.archive for server in servers for image in server.image.values() if image.archive]
     units = tuple(f"vllm-{server.name}.service" for server in servers)
-    public = [DAEMON_JSON, IMAGE_RECORD, *(f"{UNIT_DIR}/{unit}" for unit in units)]
+    public = [DAEMON_JSON, IMAGE_RECORD, LEASE, *(f"{UNIT_DIR}/{unit}" for unit in units)]
     public += [proof_path(server.name) for server in servers]
     private = [f"{ENV_DIR}/{server.name}.env" for server in servers]
     private += [f"{PLUGIN_DIR}/{plugin}" for plugin in plugins]

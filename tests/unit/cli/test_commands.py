@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from builders import converged, facts, plan
+from leasing import LeaseHosts
 from samples import verdict
 from worlds import World, proven
 
@@ -42,6 +43,8 @@ class Stage:
         monkeypatch.setattr("sys.stdin", io.StringIO())
         monkeypatch.setattr("provisioner.rollout.survey.probe_all", lambda *given: self.world.probe_all(*given))
         monkeypatch.setattr(module, "execute", self.execute)
+        self.leases = LeaseHosts(monkeypatch, folder / "leases")
+        monkeypatch.setattr(module, "connect", lambda host, _: self.leases.transport(host.name))
 
     def hosts(self, text: str | None = None, **found: Facts | Exception) -> str:
         self.path.write_text(text or FLEET.format(hosts=", ".join(found)))

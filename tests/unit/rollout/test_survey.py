@@ -136,6 +136,7 @@ def test_the_probe_is_asked_for_all_that_a_plan_could_manage() -> None:
     assert request.files == (
         "/etc/docker/daemon.json",
         "/var/lib/vllm/images.json",
+        "/run/provision/lease.json",
         "/etc/systemd/system/vllm-nemotron.service",
         "/var/lib/vllm/proofs/nemotron.json",
         "/etc/vllm/nemotron.env",
