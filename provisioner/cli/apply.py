@@ -20,6 +20,7 @@ from provisioner.cli.lock import show as show_lock
 from provisioner.errors import Exit, LockedError, ProvisionError, UsageError
 from provisioner.fleet.load import load_fleet
 from provisioner.fleet.models import Fleet
+from provisioner.fleet.notify import Moment
 from provisioner.fleet.recipes import Recipe, find_recipe
 from provisioner.history.facts import read_facts
 from provisioner.history.rundir import Run, create_run, new_name
@@ -41,6 +42,7 @@ from provisioner.rollout.drift import drift_of, mended, remembered
 from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
 from provisioner.rollout.leases import Leases, leased, who_am_i
 from provisioner.rollout.locking import check_survey, make_lock, moves, read_lock, write_lock
+from provisioner.rollout.notify import Notifier
 from provisioner.rollout.recorded import recorded_survey
 from provisioner.rollout.rendered import write_rendered
 from provisioner.rollout.secrets import take_from_environment
@@ -86,7 +88,7 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
             return Exit.CHANGES
         return seen
 
-    return _alone(fleet, look, options, wait_s=flags.lock_wait_s, json=flags.json)
+    return _alone(fleet, look, options, environment, wait_s=flags.lock_wait_s, json=flags.json)
 
 
 def plan(path: Path, hosts: Sequence[str], *, json: bool, diff: bool, update_lock: bool = False) -> Exit:
@@ -156,7 +158,7 @@ def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool, lock_
         return replace(seen, hosts=everything)
 
     options = Options(depth="smoke" if smoke else "benchmark")
-    return _alone(fleet, look, options, wait_s=lock_wait_s, json=json)
+    return _alone(fleet, look, options, environment, wait_s=lock_wait_s, json=json)
 
 
 def render(path: Path, hosts: Sequence[str], output: Path, facts: Path | None) -> Exit:
@@ -216,7 +218,13 @@ def worst(seen: Survey) -> Exit:
 
 
 def _alone(
-    fleet: Fleet, look: Callable[[Connections], Survey | Exit], options: Options, *, wait_s: float, json: bool
+    fleet: Fleet,
+    look: Callable[[Connections], Survey | Exit],
+    options: Options,
+    environment: Mapping[str, str],
+    *,
+    wait_s: float,
+    json: bool,
 ) -> Exit:
     """Looks, and executes what there is to do, while no other run is at work on the fleet or on one of these hosts.
 
@@ -232,13 +240,21 @@ def _alone(
             name, hosts = new_name(), [host.host for host in seen.work]
             with leased(connections, hosts, who_am_i(fleet.name, name), wait_s=wait_s, say=say) as leases:
                 if leases.untouched_since({host.host.name: host.facts for host in seen.work}):
-                    return _executed(seen, connections, options, leases, name=name, json=json)
+                    notifier = notifier_of(seen, name, environment)
+                    return _executed(seen, connections, options, leases, notifier, name=name, json=json)
             say("another run was at work since these hosts were looked at: looking again")
     raise LockedError(f"other runs were at work on these hosts in between, {LOOKS} times", hint="--lock-wait 10m")
 
 
 def _executed(
-    seen: Survey, connections: Connections, options: Options, leases: Leases, *, name: str, json: bool
+    seen: Survey,
+    connections: Connections,
+    options: Options,
+    leases: Leases,
+    notifier: Notifier,
+    *,
+    name: str,
+    json: bool,
 ) -> Exit:
     """Execute and report, with a record of it however it ends."""
     fleet = seen.fleet
@@ -250,7 +266,8 @@ def _executed(
         hosts=[host.host.name for host in seen.work],
         secrets=tuple(seen.secrets.values()),
     )
-    code = Exit.HOST_FAILED
+    code, outcomes = Exit.HOST_FAILED, tuple[HostOutcome, ...]()
+    notifier.tell("started", show.started(seen), hosts=[host.host.name for host in seen.work])
     try:
         drift = remembered(drift_of(seen), run.store)
         for host in seen.fit:
@@ -273,7 +290,22 @@ def _executed(
         raise
     finally:
         run.finish(code)
+        tell_end(notifier, code, outcomes)
     return code
+
+
+def notifier_of(seen: Survey, run: str, environment: Mapping[str, str]) -> Notifier:
+    """Tells those whom the fleet file names, and this terminal what of it failed."""
+    fleet = seen.fleet
+    secrets = tuple(seen.secrets.values())
+    return Notifier(fleet.notify, fleet=fleet.name, run=run, warn=say, environment=environment, secrets=secrets)
+
+
+def tell_end(notifier: Notifier, code: Exit, outcomes: Sequence[HostOutcome]) -> None:
+    """That a run ended, and what became of its hosts."""
+    hosts = {one.host: {"exit_code": int(one.exit_code), "message": one.message} for one in outcomes}
+    moment: Moment = "finished" if code == Exit.OK else "failed"
+    notifier.tell(moment, show.ended(code, outcomes), exit_code=int(code), hosts=hosts)
 
 
 def _strategy(word: str) -> Strategy:

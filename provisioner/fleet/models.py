@@ -11,6 +11,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from provisioner.fleet.base import Frozen, Platform
+from provisioner.fleet.notify import FORMATS as _NOTIFY_FORMATS
+from provisioner.fleet.notify import Notify
+from provisioner.fleet.schedule import FORMATS as _SCHEDULE_FORMATS
+from provisioner.fleet.schedule import Schedule
 from provisioner.fleet.slo import parse_objective
 
 _NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
@@ -52,6 +56,8 @@ FORMATS = {
     _REGISTRY_HOST: "a registry as image references begin with it, such as registry.example.com:5000",
     _TAGGED: "an image's name with a tag, such as vllm/vllm-openai:v0.12.0",
     _USERNAME: "a user name without a colon",
+    **_NOTIFY_FORMATS,
+    **_SCHEDULE_FORMATS,
 }
 """Patterns of the fields, in words. Most of them end on command lines: none begins with a dash."""
 
@@ -397,6 +403,9 @@ class Fleet(Frozen):
     docker: Docker = Docker()
     hub: Hub = Hub()
     weights: Weights = Weights()
+    schedule: Schedule = Schedule()
+    notify: tuple[Notify, ...] = ()
+    """who is told about rollouts"""
     recipes: tuple[Path, ...] = ()
     """folders with more recipes: `recipes/` beside the file, then those that it names (a clone of the public ones)"""
     hosts: tuple[Host, ...]

@@ -20,7 +20,7 @@ from provisioner.fleet.suggest import did_you_mean
 
 _HOST_KEYS = ("address", "port", "user", "identity_file", "platform", "hardware")
 _SSH_KEYS = ("address", "port", "user", "identity_file")
-_SECTIONS = ("ssh", "docker", "hub", "weights")
+_SECTIONS = ("ssh", "docker", "hub", "weights", "schedule")
 DEFAULT = "default"
 NOT_SAID = "not said"
 """nobody said it and it has no value of its own: the recipe, vLLM or the host decides"""

@@ -154,7 +154,7 @@ def test_others_who_are_at_work_all_the_time(stage: Stage, capsys: pytest.Captur
 def test_a_time_that_is_none(stage: Stage, capsys: pytest.CaptureFixture[str], word: str) -> None:  # noqa: F811
     assert run([stage.hosts(a=facts("a")), "--yes", f"--lock-wait={word}"]) == Exit.BAD_INPUT
     words = " ".join(capsys.readouterr().err.replace("│", " ").split())
-    assert f"expected a length of time such as 90s, 10m or 1h30m, got {word!r}" in words
+    assert f'expected a length of time such as 90s, 10m or 1h30m, got "{word}"' in words
 
 
 class TestUnlock:
