@@ -38,6 +38,7 @@ from provisioner.rollout.baseline import BaselineGate
 from provisioner.rollout.check import check as ask_ansible
 from provisioner.rollout.check import failures
 from provisioner.rollout.connections import Connections
+from provisioner.rollout.deadline import Deadline, expected_wave_s
 from provisioner.rollout.drift import drift_of, mended, remembered
 from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
 from provisioner.rollout.leases import Leases, leased, who_am_i
@@ -65,6 +66,10 @@ class ApplyFlags:
     update_lock: bool
     json: bool
     lock_wait_s: float = 0.0
+    deadline: Deadline | None = None
+    """by when all must be over"""
+    on_survey: Callable[[Survey], None] = lambda _: None
+    """told what was seen"""
 
 
 def apply(path: Path, flags: ApplyFlags) -> Exit:
@@ -75,6 +80,7 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
 
     def look(connections: Connections) -> Survey | Exit:
         seen = _survey(fleet, recipes, connections, environment, update_lock=flags.update_lock, some=bool(flags.hosts))
+        flags.on_survey(seen)
         if seen.unfit:
             say(show.problems(seen))
             if not (flags.keep_going and seen.fit):
@@ -83,6 +89,9 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
         if not seen.work:
             return _report(flags.json, seen, execute_nothing(seen), None)
         say(show.plan(seen, diff=flags.diff))
+        if flags.deadline and (why := _too_late(flags.deadline, seen)):
+            say(f"nothing was changed: {why}")
+            return Exit.CHANGES
         if not flags.yes and not _allowed(seen):
             say("nothing was changed")
             return Exit.CHANGES
@@ -312,6 +321,13 @@ def _strategy(word: str) -> Strategy:
     if word not in get_args(Strategy):
         raise UsageError(f"--strategy {word}: expected one of {', '.join(get_args(Strategy))}")
     return cast(Strategy, word)
+
+
+def _too_late(deadline: Deadline, seen: Survey) -> str | None:
+    """Why the run must not begin any more; None where it may."""
+    with open_store(read_only=True) as store:
+        expected = expected_wave_s(store, seen.fleet.name, [host.host.name for host in seen.work])
+    return deadline.refuses(expected)
 
 
 def _recorded(run: Run) -> Callable[[HostSurvey, Server, ServerVerdict], None]:

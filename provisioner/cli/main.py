@@ -15,6 +15,7 @@ from provisioner.cli.bench import bench_app
 from provisioner.cli.console import say
 from provisioner.cli.lab import lab_app
 from provisioner.cli.recipe import recipe_app
+from provisioner.cli.schedule import schedule_app
 from provisioner.errors import Exit, InputError, ProvisionError
 from provisioner.fleet.durations import parse_duration
 
@@ -33,6 +34,7 @@ app.add_typer(lab_app, name="lab")
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(bench_app, name="bench")
 app.add_typer(baseline_app, name="baseline")
+app.add_typer(schedule_app, name="schedule")
 
 
 def _duration(text: str | float) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta, tzinfo
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, StringConstraints, model_validator
 
 from provisioner.fleet.base import Frozen
 from provisioner.fleet.calendar import known_zone, parse_calendar
@@ -63,6 +63,12 @@ class Schedule(Frozen):
     """keep: what `fleet.lock` has; update: tags, branches and revisions are looked up anew before the plan is made."""
     wave_time: Duration = "1h"
     """How long a wave is taken to last where the history does not know yet."""
+
+    @model_validator(mode="after")
+    def _one_zone(self) -> Self:
+        if self.calendar and self.time_zone and parse_calendar(self.calendar).zone:
+            raise ValueError("the calendar names a time zone, and time_zone another: one of them is enough")
+        return self
 
 
 @dataclass(frozen=True)
