@@ -1,5 +1,5 @@
 # Two commands for a new user: `make demo` and `make test`. Both set up what they need, and can be run again.
-.PHONY: help setup demo test proof lint unit lab-test lab-up lab-down clean
+.PHONY: help setup demo test proof bench rollouts lint unit lab-test molecule lab-up lab-down clean
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 LAB_HOSTS ?= --hosts h200:2 --hosts gb10:1
@@ -23,6 +23,18 @@ test: setup
 proof: setup
 	@$(BIN)/python scripts/proof
 
+## make rollouts  waves, gates, going back and kill -9 on rehearsal hosts, a line each
+rollouts: setup
+	@$(BIN)/python scripts/rollouts
+
+## make bench     how fast, beside Ansible and pyinfra: benchmarks/results/; needs the lab, half an hour
+bench: setup
+	@scripts/bench
+
+## make rollouts  waves, gates, going back and kill -9 on rehearsal hosts, a line each
+rollouts: setup
+	@$(BIN)/python scripts/rollouts
+
 ## make lint      ruff, mypy, import layers, yamllint, ansible-lint
 lint: setup
 	@scripts/lint
@@ -34,6 +46,10 @@ unit: setup
 ## make lab-test  tests on lab hosts
 lab-test: setup
 	@$(BIN)/pytest -q tests/lab
+
+## make molecule  the roles' scenarios on rehearsal hosts; ROLE=docker_engine: those of one role
+molecule: setup
+	@$(BIN)/python scripts/molecule $(ROLE) $(if $(WITHIN),--within $(WITHIN))
 
 ## make lab-up    start the rehearsal fleet
 lab-up: setup

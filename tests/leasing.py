@@ -33,7 +33,7 @@ class LeaseHosts:
         """A connection to a host of that name."""
         if host in self.away:
             raise UnreachableError(f"{host}: refused")
-        return FakeTransport(host, [("python3", lambda _, stdin: self.answer(host, stdin))])
+        return FakeTransport(host, [("", lambda _, stdin: self.answer(host, stdin))])
 
     def answer(self, host: str, stdin: bytes) -> str:
         """What the host's python3 prints, after a greeting of its shell; "" where it is asked for something else."""

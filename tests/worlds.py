@@ -18,9 +18,10 @@ from provisioner.hosts.fake import FakeTransport
 from provisioner.hosts.probe import ProbeRequest, ProbeResult
 from provisioner.hosts.probe_script import BEGIN, END
 from provisioner.plan.diff import server_fingerprint
-from provisioner.plan.facts import Facts
+from provisioner.plan.facts import Facts, File
 from provisioner.plan.model import HostPlan
 from provisioner.plan.proof import Proof
+from provisioner.plan.release import CURRENT, Current, release_id
 from provisioner.rollout import survey as module
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import proof_path
@@ -71,12 +72,18 @@ class World:
 
 
 def proven(seen: Facts, of: HostPlan) -> Facts:
-    """The same host after its servers have passed validation."""
+    """The same host after its servers have passed validation, with the plan as its release."""
     proofs = tuple(
         file(proof_path(one.name), proof(seen, of, position).model_dump_json())
         for position, one in enumerate(of.servers)
     )
-    return seen.model_copy(update={"files": (*seen.files, *proofs)})
+    return seen.model_copy(update={"files": (*seen.files, *proofs, release(of))})
+
+
+def release(of: HostPlan) -> File:
+    """The file that names a plan as its host's release."""
+    images = tuple(image.reference for image in of.images)
+    return file(CURRENT, Current(id=release_id(of), images=images).model_dump_json())
 
 
 def proof(seen: Facts, of: HostPlan, position: int = 0) -> Proof:

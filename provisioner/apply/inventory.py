@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,22 +53,27 @@ def dump(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=1000)
 
 
-def write_inventory(folder: Path, fleet: Fleet, plans: Sequence[HostPlan]) -> Path:
-    """Writes hosts.yml, host_vars/ and group_vars/ into `folder`; gives the folder back."""
+def write_inventory(
+    folder: Path, fleet: Fleet, plans: Sequence[HostPlan], more: Mapping[str, Mapping[str, Any]] | None = None
+) -> Path:
+    """Writes hosts.yml, host_vars/ and group_vars/ into `folder`; gives the folder back.
+
+    `more`: by host, variables in place of, or besides, those of its plan.
+    """
     write_connections(folder, fleet, [plan.host for plan in plans])
     (folder / "host_vars").mkdir(exist_ok=True)
     (folder / "group_vars").mkdir(exist_ok=True)
-    for host, text in host_variables(plans):
+    for host, text in host_variables(plans, more or {}):
         (folder / "host_vars" / f"{host}.yml").write_text(text, encoding="utf-8")
     (folder / "group_vars" / "all.yml").write_text(dump(secret_lookups(secret_references(plans))), encoding="utf-8")
     return folder
 
 
-def host_variables(plans: Iterable[HostPlan]) -> Iterator[tuple[str, str]]:
+def host_variables(plans: Iterable[HostPlan], more: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """Every host's file of variables. Hosts alike have the very same text, which is made once for all of them."""
     made: dict[str, str] = {}
     for plan in plans:
-        variables = role_variables(plan)
+        variables = {**role_variables(plan), **more.get(plan.host, {})}
         key = repr(variables)
         if key not in made:
             made[key] = dump(variables)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from provisioner.fleet.base import Frozen
 from provisioner.history.events import Event, OnEvent
 
+LAST_TASK = "Applied"
+"""the last task of site.yml"""
 _LOG_LINES = 15
 _LOST = ("'NoneType' object has no attribute 'protocol'", "ChannelError", "StreamError")
 
@@ -23,10 +25,13 @@ class TaskChange(Frozen):
 class Outcomes:
     """Collects events; `take` only reads and appends, since an error in it would end the whole run."""
 
-    def __init__(self, hosts: Sequence[str], on_event: OnEvent) -> None:
+    def __init__(
+        self, hosts: Sequence[str], on_event: OnEvent, on_applied: Callable[[str], None] = lambda _host: None
+    ) -> None:
         self.hosts = tuple(hosts)
         self.finished = False
         self._on_event = on_event
+        self._on_applied = on_applied
         self._changed = dict.fromkeys(hosts, 0)
         self._changes: dict[str, list[TaskChange]] = {host: [] for host in hosts}
         self._diffs: dict[str, str] = {}
@@ -84,6 +89,8 @@ class Outcomes:
                 self._changes[host].append(TaskChange(task=task, diff=diff))
             status = "changed" if result.get("changed") else "ok"
             self._on_event(Event(host=host, phase="apply", task=task, status=status))
+            if task == LAST_TASK:
+                self._on_applied(host)
         elif kind == "runner_on_unreachable" or (kind == "runner_on_failed" and _lost(result)):
             (self._unreachable if kind == "runner_on_unreachable" else self._lost).add(host)
             why = words(result) if kind == "runner_on_unreachable" else "the connection broke"

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import ansible_runner.interface
-
 from provisioner import assets
 from provisioner.apply.inventory import dump, extra_variables, write_connections, write_inventory
 from provisioner.apply.outcome import Outcomes, TaskChange
@@ -23,6 +21,7 @@ from provisioner.fleet.base import Frozen
 from provisioner.fleet.models import Fleet
 from provisioner.history.events import OnEvent
 from provisioner.plan.model import HostPlan
+from provisioner.plan.roles import NEED_FACTS, ROLES
 from provisioner.plan.variables import secret_name
 
 Strategy = Literal["mitogen_free", "free", "linear"]
@@ -31,6 +30,10 @@ TIMEOUT_S = 6 * 3600
 """of a whole run; building vLLM on a DGX Spark takes hours"""
 CONNECT_TIMEOUT_S = 60
 """for Ansible to log in and start its Python, which a busy host takes longer for than Ansible's own ten seconds"""
+FORKS_A_PROCESSOR = 25
+"""a fork mostly waits for its host"""
+FORK_MIB = 100
+"""memory of one, about"""
 _KEPT = frozenset(["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSH_AUTH_SOCK"])
 """what of our own environment Ansible gets: ansible-runner writes all of it to a file, and it may hold secrets"""
 _KEPT_PREFIXES = ("ANSIBLE_", "AWX_", "RUNNER_", "PYTHON")
@@ -59,17 +62,23 @@ def apply(
     interrupted: Callable[[], bool],
     strategy: Strategy = "mitogen_free",
     check: bool = False,
+    more: Mapping[str, Mapping[str, Any]] | None = None,
+    roles: Sequence[str] = ROLES,
+    on_applied: Callable[[str], None] = lambda _host: None,
 ) -> tuple[HostResult, ...]:
     """Brings every host of `plans` to its plan; the hosts go on side by side, each at its own pace.
 
     `run_dir` is fresh and 0700; the inventory and Ansible's own records stay in it. A failing host holds up no other.
-    `check`: Ansible's check mode, which changes nothing; results tell what would change.
+    `check`: Ansible's check mode, which changes nothing; results tell what would change. `more`: variables by host.
+    `roles`: those that run.
+    `on_applied` is told the name of a host as soon as it is through, while others are still at work; it must be quick.
     """
-    inventory = write_inventory(run_dir / "inventory", fleet, plans)
+    inventory = write_inventory(run_dir / "inventory", fleet, plans, more)
     hosts = [plan.host for plan in plans]
     return _play(
-        run_dir, "site.yml", inventory, hosts, secrets, {}, on_event=on_event, interrupted=interrupted,
-        strategy=strategy, check=check,
+        run_dir, "site.yml", inventory, hosts, secrets, {"provision_gather_facts": bool(NEED_FACTS & set(roles))},
+        on_event=on_event, interrupted=interrupted, strategy=strategy, check=check,
+        tags=() if set(roles) == set(ROLES) else roles, on_applied=on_applied,
     )  # fmt: skip
 
 
@@ -104,9 +113,13 @@ def _play(
     interrupted: Callable[[], bool],
     strategy: Strategy,
     check: bool,
+    tags: Sequence[str] = (),
+    on_applied: Callable[[str], None] = lambda _host: None,
 ) -> tuple[HostResult, ...]:
     """One playbook to its end."""
-    outcomes = Outcomes(hosts, on_event)
+    import ansible_runner.interface  # a converged fleet never needs it
+
+    outcomes = Outcomes(hosts, on_event, on_applied)
     with memory_file(json.dumps({secret_name(key): value for key, value in secrets.items()})) as secrets_path:
         extra = run_dir / "extra-vars.yml"
         text = extra_variables(secrets_path, run_dir / "logs") + (dump(dict(variables)) if variables else "")
@@ -116,13 +129,15 @@ def _play(
             ident="ansible",
             playbook=str(assets.ansible_dir() / "playbooks" / playbook),
             inventory=str(inventory),
-            cmdline=f"--extra-vars @{shlex.quote(str(extra))} --diff" + (" --check" if check else ""),
+            cmdline=shlex.join(
+                ["--extra-vars", f"@{extra}", "--diff", *(["--check"] if check else []), *_only(tags)],
+            ),
             quiet=True,
             settings={"pexpect_timeout": 1, "job_timeout": TIMEOUT_S, "suppress_ansible_output": True},
             event_handler=outcomes.take,
             cancel_callback=interrupted,
         )
-        runner.config.env = _environment(runner.config.env, strategy, forks=len(hosts))
+        runner.config.env = _environment(runner.config.env, strategy, forks=forks(len(hosts)))
         with reaper(str(extra)):
             status, _ = runner.run()
     if status == "timeout":
@@ -133,6 +148,17 @@ def _play(
     return tuple(result.model_copy(update={"would": outcomes.changes(result.host)}) for result in results)
 
 
+def forks(hosts: int) -> int:
+    """How many hosts Ansible works on at a time: all of them, as far as this machine's processors and memory go."""
+    memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") // 2**20
+    able = min(len(os.sched_getaffinity(0)) * FORKS_A_PROCESSOR, memory_mib // FORK_MIB)
+    return max(1, min(hosts, able))
+
+
+def _only(tags: Sequence[str]) -> list[str]:
+    return ["--tags", ",".join(tags)] if tags else []
+
+
 def _environment(env: Mapping[str, str], strategy: Strategy, *, forks: int) -> dict[str, str]:
     kept = {key: value for key, value in env.items() if key in _KEPT or key.startswith(_KEPT_PREFIXES)}
     settings = {
@@ -140,7 +166,7 @@ def _environment(env: Mapping[str, str], strategy: Strategy, *, forks: int) -> d
         "ANSIBLE_ROLES_PATH": str(assets.ansible_dir() / "roles"),
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_PIPELINING": "True",
-        "ANSIBLE_FORKS": str(max(1, min(forks, 50))),
+        "ANSIBLE_FORKS": str(forks),
         "ANSIBLE_STRATEGY": strategy,
         "ANSIBLE_TIMEOUT": str(CONNECT_TIMEOUT_S),
         "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=15",

@@ -2,55 +2,48 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast, get_args
-
-from rich.console import Console
+from typing import TYPE_CHECKING, cast, get_args
 
 from provisioner.apply.runner import Strategy
 from provisioner.cli import show
+from provisioner.cli.alone import alone
 from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
 from provisioner.cli.events import shown as _shown
 from provisioner.cli.lock import previous, relock
 from provisioner.cli.lock import show as show_lock
-from provisioner.errors import Exit, LockedError, ProvisionError, UsageError
+from provisioner.cli.rolling import Ended, check_approval, rolled_out
+from provisioner.errors import Exit, ProvisionError, UsageError
 from provisioner.fleet.load import load_fleet
 from provisioner.fleet.models import Fleet
-from provisioner.fleet.notify import Moment
 from provisioner.fleet.recipes import Recipe, find_recipe
 from provisioner.history.facts import read_facts
-from provisioner.history.rundir import Run, create_run, new_name
-from provisioner.history.store import open_store
-from provisioner.history.turn import turn
 from provisioner.history.verdict import ServerVerdict
 from provisioner.hosts.ssh import connect
 from provisioner.inventory.read import read_inventory
 from provisioner.plan.lock import UNLOCKED, lock_file
 from provisioner.plan.model import Changes, Server
 from provisioner.plan.workload import workload
-from provisioner.report.table import lines, table
-from provisioner.report.trend import history
-from provisioner.rollout.baseline import BaselineGate
 from provisioner.rollout.check import check as ask_ansible
 from provisioner.rollout.check import failures
 from provisioner.rollout.connections import Connections
-from provisioner.rollout.deadline import Deadline, expected_wave_s
-from provisioner.rollout.drift import drift_of, mended, remembered
 from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
-from provisioner.rollout.leases import Leases, leased, who_am_i
-from provisioner.rollout.locking import check_survey, make_lock, moves, read_lock, write_lock
-from provisioner.rollout.notify import Notifier
+from provisioner.rollout.locking import check_survey, make_lock, moves, read_lock, without_images, write_lock
 from provisioner.rollout.recorded import recorded_survey
 from provisioner.rollout.rendered import write_rendered
 from provisioner.rollout.secrets import take_from_environment
+from provisioner.rollout.store import check as check_files
+from provisioner.rollout.store import read_bundle
 from provisioner.rollout.survey import HostSurvey, Survey, planned_again, survey
+from provisioner.rollout.waves import turns
 
-LOOKS = 5
-"""at hosts that other runs change in between, before a run gives up"""
+if TYPE_CHECKING:
+    from provisioner.history.rundir import Run
+    from provisioner.rollout.deadline import Deadline
+    from provisioner.rollout.leases import Leases
 
 
 @dataclass(frozen=True)
@@ -64,7 +57,9 @@ class ApplyFlags:
     strategy: str
     diff: bool
     update_lock: bool
+    bundle: Path | None
     json: bool
+    approve: bool = False
     lock_wait_s: float = 0.0
     deadline: Deadline | None = None
     """by when all must be over"""
@@ -74,12 +69,28 @@ class ApplyFlags:
 
 def apply(path: Path, flags: ApplyFlags) -> Exit:
     """Survey, ask, execute, report."""
-    options = Options(strategy=_strategy(flags.strategy), depth="smoke" if flags.smoke else "benchmark")
+    strategy = _strategy(flags.strategy)
     fleet, recipes = _load(path, flags.hosts)
+    if flags.approve:
+        asks = fleet.rollout.model_copy(update={"approve": "every_wave"})
+        fleet = fleet.model_copy(update={"rollout": asks})
+    options = Options(
+        strategy=strategy,
+        depth="smoke" if flags.smoke else fleet.rollout.analysis,
+        too_late=_too_late(flags.deadline, fleet.name),
+    )
     environment = take_from_environment(fleet)
 
-    def look(connections: Connections) -> Survey | Exit:
-        seen = _survey(fleet, recipes, connections, environment, update_lock=flags.update_lock, some=bool(flags.hosts))
+    def look() -> Survey | Exit:
+        seen = _survey(
+            fleet,
+            recipes,
+            connections,
+            environment,
+            update_lock=flags.update_lock,
+            some=bool(flags.hosts),
+            bundle=flags.bundle,
+        )
         flags.on_survey(seen)
         if seen.unfit:
             say(show.problems(seen))
@@ -87,24 +98,41 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
                 say(show.nothing_changed(seen))
                 return worst(seen)
         if not seen.work:
-            return _report(flags.json, seen, execute_nothing(seen), None)
+            return _report(flags.json, seen, Ended(execute_nothing(seen)), None)
         say(show.plan(seen, diff=flags.diff))
-        if flags.deadline and (why := _too_late(flags.deadline, seen)):
-            say(f"nothing was changed: {why}")
+        late = options.too_late(turns(seen)[0].hosts)
+        if late:
+            say(f"nothing was changed: {late}")
             return Exit.CHANGES
+        check_approval(seen)
         if not flags.yes and not _allowed(seen):
             say("nothing was changed")
             return Exit.CHANGES
+        if seen.bundle:
+            say(f"checking {seen.bundle}")
+            check_files(seen.bundle, [blob for host in seen.work if host.bundled for blob in host.bundled.blobs()])
         return seen
 
-    return _alone(fleet, look, options, environment, wait_s=flags.lock_wait_s, json=flags.json)
+    def do(seen: Survey, name: str, leases: Leases) -> Exit:
+        return executed(seen, connections, options, rolled_out, name, leases, json=flags.json)
+
+    with _connections(fleet) as connections:
+        return alone(fleet, connections, look, do, wait_s=flags.lock_wait_s)
 
 
-def plan(path: Path, hosts: Sequence[str], *, json: bool, diff: bool, update_lock: bool = False) -> Exit:
+def plan(
+    path: Path,
+    hosts: Sequence[str],
+    *,
+    json: bool,
+    diff: bool,
+    update_lock: bool = False,
+    bundle: Path | None = None,
+) -> Exit:
     """What would change. 0: nothing; 5: something; otherwise what stands in the way."""
     fleet, recipes = _load(path, hosts)
     with _connections(fleet) as connections:
-        seen = _survey(fleet, recipes, connections, update_lock=update_lock, some=bool(hosts))
+        seen = _survey(fleet, recipes, connections, update_lock=update_lock, some=bool(hosts), bundle=bundle)
     out(show.plan_json(seen) if json else show.plan(seen, diff=diff))
     if seen.unfit:
         say(show.problems(seen))
@@ -149,7 +177,7 @@ def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool, lock_
     fleet, recipes = _load(path, hosts)
     environment = take_from_environment(fleet)
 
-    def look(connections: Connections) -> Survey | Exit:
+    def look() -> Survey | Exit:
         seen = _survey(fleet, recipes, connections, environment)
         pending = [host for host in seen.fit if host.changes]
         if seen.unfit or pending:
@@ -166,8 +194,12 @@ def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool, lock_
         )
         return replace(seen, hosts=everything)
 
-    options = Options(depth="smoke" if smoke else "benchmark")
-    return _alone(fleet, look, options, environment, wait_s=lock_wait_s, json=json)
+    def do(seen: Survey, name: str, leases: Leases) -> Exit:
+        options = Options(depth="smoke" if smoke else "benchmark")
+        return executed(seen, connections, options, _validated, name, leases, json=json)
+
+    with _connections(fleet) as connections:
+        return alone(fleet, connections, look, do, wait_s=lock_wait_s)
 
 
 def render(path: Path, hosts: Sequence[str], output: Path, facts: Path | None) -> Exit:
@@ -226,46 +258,23 @@ def worst(seen: Survey) -> Exit:
     return exit_code([HostOutcome(host.host.name, host.exit_code) for host in seen.unfit])
 
 
-def _alone(
-    fleet: Fleet,
-    look: Callable[[Connections], Survey | Exit],
-    options: Options,
-    environment: Mapping[str, str],
-    *,
-    wait_s: float,
-    json: bool,
+Do = Callable[[Survey, Connections, "Run", Options], Ended]
+
+
+def _validated(seen: Survey, connections: Connections, run: Run, options: Options) -> Ended:
+    with _shown([host.host.name for host in seen.work], run) as on_event:
+        return Ended(execute(seen, connections, run.path, on_event=on_event, options=options))
+
+
+def executed(
+    seen: Survey, connections: Connections, options: Options, do: Do, name: str, leases: Leases, *, json: bool
 ) -> Exit:
-    """Looks, and executes what there is to do, while no other run is at work on the fleet or on one of these hosts.
+    """Do it and report, with a record of it however it ends, and tell those who want to know."""
+    from provisioner.cli.told import notifier_of, tell_end, tell_step
+    from provisioner.history.rundir import create_run
+    from provisioner.rollout.baseline import BaselineGate
+    from provisioner.rollout.drift import drift_of, mended, remembered
 
-    The hosts are leased once it is known which have work. Where another run was there since they were looked at, what
-    was seen is not so any more: they are looked at again.
-    """
-    command = shlex.join(["provision", *sys.argv[1:]])
-    with turn(fleet.name, command, wait_s=wait_s, on_wait=say), _connections(fleet) as connections:
-        for _ in range(LOOKS):
-            seen = look(connections)
-            if isinstance(seen, Exit):
-                return seen
-            name, hosts = new_name(), [host.host for host in seen.work]
-            with leased(connections, hosts, who_am_i(fleet.name, name), wait_s=wait_s, say=say) as leases:
-                if leases.untouched_since({host.host.name: host.facts for host in seen.work}):
-                    notifier = notifier_of(seen, name, environment)
-                    return _executed(seen, connections, options, leases, notifier, name=name, json=json)
-            say("another run was at work since these hosts were looked at: looking again")
-    raise LockedError(f"other runs were at work on these hosts in between, {LOOKS} times", hint="--lock-wait 10m")
-
-
-def _executed(
-    seen: Survey,
-    connections: Connections,
-    options: Options,
-    leases: Leases,
-    notifier: Notifier,
-    *,
-    name: str,
-    json: bool,
-) -> Exit:
-    """Execute and report, with a record of it however it ends."""
     fleet = seen.fleet
     run = create_run(
         fleet.name,
@@ -275,7 +284,9 @@ def _executed(
         hosts=[host.host.name for host in seen.work],
         secrets=tuple(seen.secrets.values()),
     )
-    code, outcomes = Exit.HOST_FAILED, tuple[HostOutcome, ...]()
+    code, ended = Exit.HOST_FAILED, Ended(())
+    notifier = notifier_of(seen, name)
+    run.on_step = lambda step: tell_step(notifier, step)
     notifier.tell("started", show.started(seen), hosts=[host.host.name for host in seen.work])
     try:
         drift = remembered(drift_of(seen), run.store)
@@ -283,14 +294,16 @@ def _executed(
             name = host.host.name
             run.save(f"plans/{name}.json", host.plan.model_dump_json(indent=1) if host.plan else "{}")
             run.save(f"changes/{name}.json", (host.changes or Changes(host=name)).model_dump_json(indent=1))
-        with interrupt_flag() as interrupted, _shown([host.host.name for host in seen.work], run) as on_event:
+        with interrupt_flag() as interrupted:
             gate = BaselineGate(run.store, fleet)
             stop = lambda: interrupted() or bool(leases.lost)  # noqa: E731
             told = replace(options, interrupted=stop, on_verdict=_recorded(run), speed_gate=gate.judge)
-            outcomes = execute(seen, connections, run.path, on_event=on_event, options=told)
-            gate.accept(run.record.id, outcomes)
-            mended(drift, [one.host for one in outcomes if one.exit_code == Exit.OK], run.store)
-        code = _report(json, seen, outcomes, run)
+            ended = do(seen, connections, run, told)
+            gate.accept(run.record.id, ended.outcomes)
+            mended(
+                drift, [one.host for one in ended.outcomes if one.exit_code == Exit.OK and not one.pending], run.store
+            )
+        code = _report(json, seen, ended, run)
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
         raise
@@ -299,35 +312,29 @@ def _executed(
         raise
     finally:
         run.finish(code)
-        tell_end(notifier, code, outcomes)
+        tell_end(notifier, code, ended.outcomes, ended.course.reason if ended.course else "")
     return code
 
 
-def notifier_of(seen: Survey, run: str, environment: Mapping[str, str]) -> Notifier:
-    """Tells those whom the fleet file names, and this terminal what of it failed."""
-    fleet = seen.fleet
-    secrets = tuple(seen.secrets.values())
-    return Notifier(fleet.notify, fleet=fleet.name, run=run, warn=say, environment=environment, secrets=secrets)
+def _too_late(deadline: Deadline | None, fleet: str) -> Callable[[Sequence[str]], str | None]:
+    """Why a wave of these hosts must not begin any more; None where it may."""
+    if deadline is None:
+        return lambda _: None
 
+    def refuses(hosts: Sequence[str]) -> str | None:
+        from provisioner.history.store import open_store
+        from provisioner.rollout.deadline import expected_wave_s
 
-def tell_end(notifier: Notifier, code: Exit, outcomes: Sequence[HostOutcome]) -> None:
-    """That a run ended, and what became of its hosts."""
-    hosts = {one.host: {"exit_code": int(one.exit_code), "message": one.message} for one in outcomes}
-    moment: Moment = "finished" if code == Exit.OK else "failed"
-    notifier.tell(moment, show.ended(code, outcomes), exit_code=int(code), hosts=hosts)
+        with open_store(read_only=True) as store:
+            return deadline.refuses(expected_wave_s(store, fleet, hosts))
+
+    return refuses
 
 
 def _strategy(word: str) -> Strategy:
     if word not in get_args(Strategy):
         raise UsageError(f"--strategy {word}: expected one of {', '.join(get_args(Strategy))}")
     return cast(Strategy, word)
-
-
-def _too_late(deadline: Deadline, seen: Survey) -> str | None:
-    """Why the run must not begin any more; None where it may."""
-    with open_store(read_only=True) as store:
-        expected = expected_wave_s(store, seen.fleet.name, [host.host.name for host in seen.work])
-    return deadline.refuses(expected)
 
 
 def _recorded(run: Run) -> Callable[[HostSurvey, Server, ServerVerdict], None]:
@@ -362,17 +369,25 @@ def _survey(
     fleet: Fleet,
     recipes: dict[str, Recipe],
     connections: Connections,
-    environment: Mapping[str, str] | None = None,
+    environment: dict[str, str] | None = None,
     *,
     compare: bool = True,
     locked: bool = True,
     update_lock: bool = False,
     some: bool = False,
+    bundle: Path | None = None,
 ) -> Survey:
     """`locked`: with the fleet's lock, if it has one. `update_lock`: moved first; `some`: hosts are left out.
-    `environment`: what was taken of it, where that has been done."""
+
+    `bundle`: hosts get what they lack from there. `environment`: what `take_from_environment` gave, where it was asked.
+    """
+    if bundle and update_lock:
+        raise UsageError(
+            "--bundle and --update-lock do not go together: a bundle holds what was locked when it was made"
+        )
     environment = take_from_environment(fleet) if environment is None else environment
     lock = read_lock(fleet, recipes) if locked and not update_lock else None
+    given = read_bundle(bundle, lock) if bundle else None
     with _shown([host.name for host in fleet.hosts], None) as on_event:
         seen = survey(
             fleet,
@@ -381,12 +396,13 @@ def _survey(
             on_event=on_event,
             compare=compare and not update_lock,
             environment=environment,
-            lock=lock,
+            lock=without_images(lock) if bundle else lock,
+            bundle=given,
         )
     if update_lock:
         moved = relock(seen, recipes, environment, some=some)
         seen = planned_again(seen, recipes, moved, compare=compare, environment=environment)
-    check_survey(seen, recipes)
+    check_survey(seen, recipes, images=not bundle)
     return seen
 
 
@@ -396,17 +412,28 @@ def _allowed(seen: Survey) -> bool:
     return confirm(f"Change {len(seen.work)} of {len(seen.hosts)} hosts?")
 
 
-def _report(json: bool, seen: Survey, outcomes: tuple[HostOutcome, ...], run: Run | None) -> Exit:
+def _report(json: bool, seen: Survey, ended: Ended, run: Run | None) -> Exit:
+    outcomes = ended.outcomes
     verdicts = [verdict for outcome in outcomes for verdict in outcome.verdicts]
-    document = show.outcome_json(seen, outcomes, run.path if run else None)
+    document = show.outcome_json(seen, outcomes, run.path if run else None, ended.course)
     if run:
         run.save("report.json", document)
     if json:
         out(document)
     elif verdicts:
-        with open_store(read_only=True) as store:
-            before = history(store.measurements(fleet=seen.fleet.name))
-        Console().print(table(verdicts, before)) if sys.stdout.isatty() else out("\n".join(lines(verdicts, before)))
-    text = show.outcome(outcomes, run.path if run else None)
+        _show_verdicts(seen.fleet.name, verdicts)
+    text = show.outcome(outcomes, run.path if run else None, ended.course)
     say(text) if json else out(text)
-    return exit_code(outcomes)
+    return ended.exit_code
+
+
+def _show_verdicts(fleet: str, verdicts: Sequence[ServerVerdict]) -> None:
+    from rich.console import Console
+
+    from provisioner.history.store import open_store
+    from provisioner.report.table import lines, table
+    from provisioner.report.trend import history
+
+    with open_store(read_only=True) as store:
+        before = history(store.measurements(fleet=fleet))
+    Console().print(table(verdicts, before)) if sys.stdout.isatty() else out("\n".join(lines(verdicts, before)))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from provisioner.history.events import Event, OnEvent
 from provisioner.history.progress import progress
-from provisioner.history.rundir import Run
+
+if TYPE_CHECKING:
+    from provisioner.history.rundir import Run
 
 
 @contextmanager
 def shown(hosts: Sequence[str], run: Run | None) -> Iterator[OnEvent]:
     """Events go to the screen and, in a run, to its directory."""
-    with progress(Console(stderr=True), hosts) as screen:
+    with progress(sys.stderr, hosts) as screen:
         targets: list[Callable[[Event], None]] = [screen.take, *([run.add] if run else [])]
 
         def take(event: Event) -> None:

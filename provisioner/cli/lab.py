@@ -25,7 +25,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 def up(
     hosts: Annotated[
         list[str],
-        typer.Option("--hosts", metavar="GPU[:COUNT]", help="Hosts by GPU model: h100, h200, b200, gb10 … (repeat)."),
+        typer.Option(
+            "--hosts",
+            metavar="GPU[:COUNT][@SUITE]",
+            help="Hosts by GPU model: h100, h200, b200, gb10 …; Debian trixie, or bookworm (repeat).",
+        ),
     ] = DEFAULT_HOSTS,
     fleet: Annotated[Path, typer.Option(help="Where to write the fleet file.")] = Path("inventories/lab/fleet.yaml"),
     engine: Annotated[
@@ -51,12 +55,18 @@ def status(json: Json = False) -> None:
     raise typer.Exit(0 if found.is_up else 1)
 
 
-@lab_app.command()
-def down() -> None:
-    """Take everything away but the caches."""
+@lab_app.command(epilog="Example: provision lab down lab-h200-2")
+def down(
+    hosts: Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="Only these hosts.")] = None,
+) -> None:
+    """Take everything away but the caches, or only the hosts named."""
     from provisioner.lab.lab import down as take_down
+    from provisioner.lab.lab import remove
 
-    take_down(say)
+    if hosts:
+        remove(hosts, say)
+    else:
+        take_down(say)
 
 
 def _show(found: LabStatus, *, json: bool) -> None:

@@ -16,7 +16,7 @@ from provisioner.cli.console import say
 from provisioner.cli.lab import lab_app
 from provisioner.cli.recipe import recipe_app
 from provisioner.cli.schedule import schedule_app
-from provisioner.errors import Exit, InputError, ProvisionError
+from provisioner.errors import Exit, InputError, ProvisionError, UsageError
 from provisioner.fleet.durations import parse_duration
 
 app = typer.Typer(
@@ -61,6 +61,10 @@ LockWait = Annotated[
         help="Wait so long for other runs on these hosts to end: 90s, 10m, 1h. Default: do not wait.",
     ),
 ]
+Bundle = Annotated[
+    Path | None,
+    typer.Option("--bundle", metavar="DIR", help="Hosts get what they lack from there (`provision bundle`)."),
+]
 FactsFile = Annotated[
     Path | None, typer.Option("--facts", metavar="FILE", help="Recorded facts (`probe --json`); reach no host.")
 ]
@@ -86,16 +90,22 @@ def apply(
         str, typer.Option(help="How Ansible goes through hosts: mitogen_free, free or linear.")
     ] = "mitogen_free",
     update_lock: UpdateLock = False,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Ask before every wave after the first (rollout.approve: every_wave).")
+    ] = False,
+    bundle: Bundle = None,
     lock_wait: LockWait = 0.0,
     json: Json = False,
 ) -> None:
     """Bring every host to its plan, validate every server, show the table."""
     from provisioner.cli import apply as command
 
+    if check and bundle:
+        raise UsageError("--check asks the roles, which look for no bundle: `plan --bundle` tells what would change")
     if check:
         raise typer.Exit(command.check(fleet, hosts, strategy=strategy, json=json, diff=diff))
     if dry_run:
-        raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff, update_lock=update_lock))
+        raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff, update_lock=update_lock, bundle=bundle))
     options = command.ApplyFlags(
         yes=yes,
         hosts=tuple(hosts),
@@ -103,6 +113,8 @@ def apply(
         smoke=smoke,
         strategy=strategy,
         update_lock=update_lock,
+        bundle=bundle,
+        approve=approve,
         json=json,
         diff=diff,
         lock_wait_s=lock_wait,
@@ -116,12 +128,67 @@ def plan(
     hosts: Hosts = _NO_HOSTS,
     diff: Diff = False,
     update_lock: UpdateLock = False,
+    bundle: Bundle = None,
     json: Json = False,
 ) -> None:
     """Show what would change on each host and why; changes no host. Exits 0 when nothing would, 5 otherwise."""
     from provisioner.cli import apply as command
 
-    raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff, update_lock=update_lock))
+    raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff, update_lock=update_lock, bundle=bundle))
+
+
+@app.command(epilog="Example: provision bundle fleet.yaml -o bundle")
+def bundle(
+    fleet: FleetFile,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write to; what is there is not fetched again.")
+    ],
+    hosts: Hosts = _NO_HOSTS,
+    json: Json = False,
+) -> None:
+    """Fetch all that the hosts would fetch into one folder, for hosts that reach nothing (`apply --bundle`)."""
+    from provisioner.cli import bundle as command
+
+    raise typer.Exit(command.bundle(fleet, hosts, output, json=json))
+
+
+@app.command(epilog="Example: provision resume fleet.yaml --yes")
+def resume(
+    fleet: FleetFile,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Go on without asking, even if that run asked.")] = False,
+) -> None:
+    """Go on with the fleet's last rollout where it stopped, with the flags that it had. Done hosts are not touched."""
+    from provisioner.cli import resume as command
+
+    raise typer.Exit(command.resume(fleet, flags_of_apply, yes=yes))
+
+
+@app.command(epilog="Example: provision rollback fleet.yaml --hosts gpu-01 --yes")
+def rollback(
+    fleet: FleetFile,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="RELEASE", help="This one, or a beginning of its id (`provision releases`)."),
+    ] = None,
+    hosts: Hosts = _NO_HOSTS,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Change hosts without asking.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Validate with requests only, no benchmark.")] = False,
+    lock_wait: LockWait = 0.0,
+    json: Json = False,
+) -> None:
+    """Bring hosts back to the release before, all at once, and validate it. The fleet file is not looked at for it."""
+    from provisioner.cli import rollback as command
+
+    flags = command.RollbackFlags(to=to, hosts=tuple(hosts), yes=yes, smoke=smoke, json=json, lock_wait_s=lock_wait)
+    raise typer.Exit(command.rollback(fleet, flags))
+
+
+@app.command(epilog="Example: provision releases fleet.yaml --hosts gpu-01")
+def releases(fleet: FleetFile, hosts: Hosts = _NO_HOSTS, json: Json = False) -> None:
+    """List the releases that hosts keep: what passed its gate there, newest first."""
+    from provisioner.cli import rollback as command
+
+    raise typer.Exit(command.releases(fleet, hosts, json=json))
 
 
 @app.command(
@@ -377,6 +444,16 @@ def run(argv: Sequence[str]) -> int:
     if code == Exit.INTERRUPTED:  # typer makes an exit code of Ctrl-C itself
         say("interrupted")
     return int(code or 0)
+
+
+def flags_of_apply(argv: Sequence[str]) -> dict[str, Any] | None:
+    """What the words of an `apply` mean, by the names of its parameters; None for another command."""
+    command: Any = typer.main.get_command(app)
+    words = with_default_command(argv, command.commands)
+    if not words or words[0] != "apply":
+        return None
+    parsed: dict[str, Any] = command.commands["apply"].make_context("apply", words[1:]).params
+    return parsed
 
 
 def with_default_command(argv: Sequence[str], commands: Any) -> list[str]:

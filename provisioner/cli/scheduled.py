@@ -114,6 +114,7 @@ def run(path: Path, started_by: str) -> Exit:
         strategy="mitogen_free",
         diff=False,
         update_lock=fleet.schedule.lock == "update",
+        bundle=None,
         json=False,
         deadline=deadline,
         on_survey=_report_drift,

@@ -14,8 +14,10 @@ from provisioner.history.verdict import ServerVerdict
 from provisioner.plan.lock import entries, lock_file, short
 from provisioner.plan.model import Change
 from provisioner.report.table import as_data
+from provisioner.rollout.course import Course, asks
 from provisioner.rollout.execute import HostOutcome
 from provisioner.rollout.survey import HostSurvey, Survey
+from provisioner.rollout.waves import turns
 
 
 def problems(seen: Survey) -> str:
@@ -43,7 +45,7 @@ def plan(seen: Survey, *, diff: bool) -> str:
     lines = ["", *_locked(seen)]
     for host in seen.fit:
         lines += _host_plan(host, diff)
-    return "\n".join([*lines, "", _summary(seen)])
+    return "\n".join([*lines, "", *_waves(seen), _summary(seen)])
 
 
 def _locked(seen: Survey) -> list[str]:
@@ -67,9 +69,31 @@ def _host_plan(host: HostSurvey, diff: bool) -> list[str]:
         lines += _diff(change) if diff else []
     if not host.changes:
         lines += [f"  ? {name}: {why}" for name, why in host.unproven.items()]
+        lines += ["  ? validated, and not yet its release"] if host.unaccepted else []
     if not host.work:
         lines.append("  = as planned, validated")
     return lines
+
+
+def _waves(seen: Survey) -> list[str]:
+    """Who goes when; nothing where all go at once."""
+    rollout, waves = seen.fleet.rollout, turns(seen)
+    if len(waves) < 2 and not (waves and rollout.model_fields_set):
+        return []
+    width = max(len(wave.name) for wave in waves)
+    lines = [f"rollout: {len(waves)} waves" if len(waves) > 1 else "rollout: 1 wave"]
+    for number, wave in enumerate(waves, start=1):
+        lines.append(f"  {number}. {wave.name.ljust(width)}  {', '.join(wave.hosts)}")
+        if number < len(waves):
+            pause = [f"wait {rollout.pause_s} s"] if rollout.pause_s else []
+            lines += [f"     {', '.join(step)}" for step in [pause + ["ask"] * asks(rollout, wave)] if step]
+    back = {
+        "wave": "rolls its wave back",
+        "all": "rolls back all that were changed",
+        "never": "leaves the hosts as they are",
+    }[rollout.rollback]
+    failed = f"{rollout.max_failures + 1} failed hosts" if rollout.max_failures else "the first failed host"
+    return [*lines, f"  gate of each: {rollout.analysis}; it stops at {failed} and {back}", ""]
 
 
 def _diff(change: Change) -> list[str]:
@@ -85,7 +109,7 @@ def _diff(change: Change) -> list[str]:
 
 def _summary(seen: Survey) -> str:
     changing = [host for host in seen.fit if host.changes]
-    validating = [host for host in seen.fit if not host.changes and host.unproven]
+    validating = [host for host in seen.fit if not host.changes and host.work]
     idle = len(seen.fit) - len(changing) - len(validating)
     parts = [f"{len(changing)} to change", f"{len(validating)} to validate", f"{idle} as planned"]
     return f"{_hosts(len(seen.hosts))}: {', '.join(parts)}" + (f", {len(seen.unfit)} unfit" if seen.unfit else "")
@@ -93,10 +117,10 @@ def _summary(seen: Survey) -> str:
 
 def started(seen: Survey) -> str:
     """One line about a run that begins."""
-    return f"a run begins on {len(seen.work)} of {_hosts(len(seen.hosts))}: {_some([h.host.name for h in seen.work])}"
+    return f"a run begins on {len(seen.work)} of {_hosts(len(seen.hosts))}: {some([h.host.name for h in seen.work])}"
 
 
-def ended(code: Exit, outcomes: Sequence[HostOutcome]) -> str:
+def ended(code: Exit, outcomes: Sequence[HostOutcome], reason: str) -> str:
     """One line about a run that is over, and one for each host that failed."""
     failed = [one for one in outcomes if one.exit_code != Exit.OK]
     good = f"{len(outcomes) - len(failed)} of {_hosts(len(outcomes))} served and validated"
@@ -105,10 +129,12 @@ def ended(code: Exit, outcomes: Sequence[HostOutcome]) -> str:
     first = [_outcome(one)[0] for one in failed[:10]]
     more = [f"and {len(failed) - 10} more"] if len(failed) > 10 else []
     word = "was interrupted" if code == Exit.INTERRUPTED else f"has failed (exit code {int(code)})"
-    return "\n".join([f"a run {word}" + (f": {good}" if outcomes else ""), *first, *more])
+    why = [f"stopped: {reason}"] if reason else []
+    return "\n".join([f"a run {word}" + (f": {good}" if outcomes else ""), *why, *first, *more])
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first of many names."""
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
@@ -151,12 +177,15 @@ def _plan_document(seen: Survey) -> dict[str, Any]:
             "problems": list(host.problems),
             "changes": [change.model_dump() for change in host.changes.changes] if host.changes else [],
             "unproven": dict(host.unproven),
+            "unaccepted": host.unaccepted,
+            "release": host.release,
             "plan": host.plan.model_dump() if host.plan else None,
         }
         for host in seen.hosts
     }
     lock = seen.lock.model_dump() if seen.lock else None
-    return {"fleet": seen.fleet.name, "lock": lock, "hosts": hosts}
+    waves = [{"name": wave.name, "hosts": list(wave.hosts)} for wave in turns(seen)]
+    return {"fleet": seen.fleet.name, "lock": lock, "waves": waves, "hosts": hosts}
 
 
 def facts(seen: Survey) -> str:
@@ -187,9 +216,9 @@ def facts_json(seen: Survey) -> str:
     )
 
 
-def outcome(outcomes: Sequence[HostOutcome], run_dir: Path | None) -> str:
+def outcome(outcomes: Sequence[HostOutcome], run_dir: Path | None, course: Course | None = None) -> str:
     """What became of every host, failures with the host's own words, and where the record is."""
-    lines = [""]
+    lines = ["", *_stopped(course)]
     for one in outcomes:
         lines += _outcome(one)
     untouched = sum(one.untouched for one in outcomes)
@@ -197,8 +226,10 @@ def outcome(outcomes: Sequence[HostOutcome], run_dir: Path | None) -> str:
         verb = "is" if untouched == 1 else "are"
         lines.append(f"nothing changed: {_hosts(untouched)} {verb} as planned and validated")
     else:
-        good = sum(one.exit_code == Exit.OK for one in outcomes)
-        lines.append(f"{good} of {_hosts(len(outcomes))} served and validated ({untouched} untouched)")
+        pending = sum(one.pending for one in outcomes)
+        good = sum(one.exit_code == Exit.OK and one.state in ("promoted", "unchanged") for one in outcomes) - pending
+        left = f", {pending} not reached" if pending else ""
+        lines.append(f"{good} of {_hosts(len(outcomes))} served and validated ({untouched - pending} untouched{left})")
     lines += [f"chat answer from {v.host}: {v.chat_answer!r}" for v in _answers(outcomes)[:1]]
     if run_dir:
         lines.append(f"record: {run_dir}")
@@ -209,27 +240,39 @@ def _answers(outcomes: Sequence[HostOutcome]) -> list[ServerVerdict]:
     return [verdict for one in outcomes for verdict in one.verdicts if verdict.chat_answer]
 
 
+def _stopped(course: Course | None) -> list[str]:
+    return [f"rollout stopped at {course.stopped_at}: {course.reason}"] if course and course.reason else []
+
+
 def _outcome(one: HostOutcome) -> list[str]:
+    back = [f"{one.host}: {line}" for line in one.rollback.splitlines()]
     if one.exit_code == Exit.OK:
-        return []
+        return back
     word = {Exit.GATE_FAILED: "gate failed", Exit.UNREACHABLE: "unreachable", Exit.INTERRUPTED: "interrupted"}
     first, *rest = one.message.splitlines() or [""]
-    return [f"{one.host}: {word.get(one.exit_code, 'failed')}: {first}", *(f"    {line}" for line in rest)]
+    return [f"{one.host}: {word.get(one.exit_code, 'failed')}: {first}", *(f"    {line}" for line in rest), *back]
 
 
-def outcome_json(seen: Survey, outcomes: Sequence[HostOutcome], run_dir: Path | None) -> str:
+def outcome_json(
+    seen: Survey, outcomes: Sequence[HostOutcome], run_dir: Path | None, course: Course | None = None
+) -> str:
     """The outcome for programs."""
     hosts = {
         one.host: {
             "exit_code": int(one.exit_code),
             "changed": one.changed,
             "untouched": one.untouched,
+            "state": one.state,
+            "pending": one.pending,
+            "rollback": one.rollback,
             "message": one.message,
             "servers": [as_data(verdict) for verdict in one.verdicts],
         }
         for one in outcomes
     }
-    document = {"fleet": seen.fleet.name, "run": str(run_dir) if run_dir else None, "hosts": hosts}
+    document: dict[str, Any] = {"fleet": seen.fleet.name, "run": str(run_dir) if run_dir else None, "hosts": hosts}
+    if course:
+        document["rollout"] = {"stopped_at": course.stopped_at, "reason": course.reason or None}
     return json.dumps(document, indent=1)
 
 

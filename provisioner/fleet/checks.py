@@ -14,6 +14,7 @@ from provisioner.fleet.models import Benchmark, Host, Server
 from provisioner.fleet.placement import Alike
 from provisioner.fleet.positions import Document
 from provisioner.fleet.recipes import Recipe, find_recipe
+from provisioner.fleet.rollout import GROUP, Rollout
 from provisioner.fleet.slo import GOODPUT, parse_objective
 from provisioner.fleet.suggest import did_you_mean
 from provisioner.fleet.taxonomy import builtin
@@ -63,6 +64,23 @@ def check_hosts(document: Document, hosts: Sequence[tuple[Host, Key]]) -> None:
         if host.hardware is not None and host.hardware not in profiles:
             reason = f"unknown hardware {quoted(host.hardware)}"
             document.add((*path, "hardware"), reason, did_you_mean(host.hardware, profiles))
+
+
+def check_rollout(document: Document, rollout: Rollout, hosts: Sequence[Host]) -> None:
+    """Canaries that are hosts, and hosts that have the label they are batched by."""
+    names = [host.name for host in hosts]
+    if isinstance(rollout.canary, tuple):
+        for index, name in enumerate(rollout.canary):
+            if name not in names:
+                document.add(("rollout", "canary", index), f"unknown host {quoted(name)}", did_you_mean(name, names))
+    label, path = rollout.batch_by, ("rollout", "batch_by")
+    without = [host.name for host in hosts if label and host.batch(label) is None]
+    if without:
+        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+        hint = (
+            "every host needs a group" if label == GROUP else f"give them one: hosts.{without[0]}.labels, or a group's"
+        )
+        document.add(path, f"hosts without {label}: {', '.join(without[:3])}{more}", hint)
 
 
 def check_servers(document: Document, alike: Sequence[Alike], recipes: Sequence[Path]) -> None:

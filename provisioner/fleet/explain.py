@@ -16,9 +16,15 @@ from provisioner.fleet.suggest import did_you_mean
 M = TypeVar("M", bound=BaseModel)
 
 _SECRET = re.compile(r"token|key|secret|passw|credential", re.IGNORECASE)
-_PRIVATE = frozenset({"env", "extra_args", "args", "endpoint", "git", "registry_mirrors", "username", "webhook"})
+_PRIVATE = frozenset(
+    {"env", "extra_args", "args", "endpoint", "git", "registry_mirrors", "username", "proxies", "webhook"}
+)
 """keys whose values may hold a secret by mistake"""
-_UNIONS = {"gpus": '"all", a number of GPUs, or a list of GPU indexes such as [0, 1]'}
+_UNIONS = {
+    "gpus": '"all", a number of GPUs, or a list of GPU indexes such as [0, 1]',
+    "canary": '"auto", a number of hosts, or a list of their names',
+    "batches": "a list of numbers of hosts or percentages such as [1, 10%, 50%]",
+}
 """keys that may be one of several things, of which pydantic would complain once each"""
 _EXPECTED = {
     "string_type": "text",

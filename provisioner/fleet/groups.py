@@ -18,7 +18,7 @@ from provisioner.fleet.shape import placed_on, placements, server_layer
 from provisioner.fleet.suggest import did_you_mean
 
 ALL = "all"
-_NOT_SHARED = ("name", "address", "notes")
+_NOT_SHARED = ("name", "address", "groups", "notes")
 """fields of a host that a group cannot give to several"""
 _OWN_KEYS = ("hosts", "servers")
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from provisioner.errors import InputError, Problem
-from provisioner.fleet.checks import check_hosts, check_servers, check_text
+from provisioner.fleet.checks import check_hosts, check_rollout, check_servers, check_text
 from provisioner.fleet.explain import given_as, validated
 from provisioner.fleet.groups import Group, memberships, read_groups
 from provisioner.fleet.inventory import Inventory, ReadInventory
@@ -23,6 +23,7 @@ from provisioner.fleet.placement import Alike, check_overrides, place
 from provisioner.fleet.positions import Document, read_document
 from provisioner.fleet.read_hosts import host_layers, read_hosts, read_inventories, written_hosts
 from provisioner.fleet.read_servers import read_servers
+from provisioner.fleet.rollout import Rollout
 from provisioner.fleet.schedule import Schedule
 from provisioner.fleet.suggest import did_you_mean
 
@@ -31,6 +32,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "docker": Docker,
     "hub": Hub,
     "weights": Weights,
+    "rollout": Rollout,
     "schedule": Schedule,
 }
 KEYS = ("name", *_SECTIONS, "notify", "recipes", "inventory", "hosts", "groups", "defaults", "servers")
@@ -99,10 +101,12 @@ def _loaded(document: Document, read_inventory: ReadInventory | None) -> Loaded 
     # Without hosts, which is told, servers are still checked: as they would be on one.
     alike = place(servers, names or ["-"], groups, own)
     served = frozenset(name for kind in alike if kind.servers for name in kind.hosts)
-    hosts = read_hosts(document, written, inventory, groups, served, folder)
+    hosts = read_hosts(document, written, inventory, groups, served, folder, members)
     if inventory.hosts and not hosts:
         document.add(("servers",), "none is placed on a host of the inventory")
     check_hosts(document, hosts)
+    if isinstance(rollout := sections["rollout"], Rollout):
+        check_rollout(document, rollout, [host for host, _ in hosts])
     check_servers(document, alike, recipes)
     if names:
         check_overrides(document, servers, list(data.get("servers") or ()), groups, own)
@@ -114,7 +118,8 @@ def _loaded(document: Document, read_inventory: ReadInventory | None) -> Loaded 
     if fleet is None:
         return None
     # Not by validation: it would make lists of its own, and hosts alike share one.
-    fleet = fleet.model_copy(update={"placed": _placed(alike)})
+    certificates = _certificates(document, fleet.docker, folder)
+    fleet = fleet.model_copy(update={"placed": _placed(alike), "certificates": certificates})
     places = {host.name: at for host, at in hosts}
     return Loaded(_absolute(fleet, folder), document, inventory, tuple(groups), members, tuple(alike), places)
 
@@ -142,6 +147,21 @@ def _notify(document: Document, value: Any, folder: Path) -> tuple[Notify, ...]:
                 command = (str(below(folder, Path(command[0]))), *command[1:])
             rules.append(rule.model_copy(update={"webhook": webhook, "command": command}))
     return tuple(rules)
+
+
+def _certificates(document: Document, docker: Docker, folder: Path) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for registry, path in docker.registry_cas.items():
+        at = ("docker", "registry_cas", registry)
+        try:
+            texts[registry] = below(folder, path).read_text(encoding="utf-8").strip() + "\n"
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            document.add(at, f"{quoted(str(path))} cannot be read: {reason}")
+            continue
+        if "-----BEGIN CERTIFICATE-----" not in texts[registry]:
+            document.add(at, f"{quoted(str(path))} holds no certificate (PEM)")
+    return texts
 
 
 def _recipe_folders(document: Document, value: Any, folder: Path) -> tuple[Path, ...]:

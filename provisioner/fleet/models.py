@@ -13,6 +13,8 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from provisioner.fleet.base import Frozen, Platform
 from provisioner.fleet.notify import FORMATS as _NOTIFY_FORMATS
 from provisioner.fleet.notify import Notify
+from provisioner.fleet.rollout import FORMATS as _ROLLOUT_FORMATS
+from provisioner.fleet.rollout import GROUP, Label, Rollout
 from provisioner.fleet.schedule import FORMATS as _SCHEDULE_FORMATS
 from provisioner.fleet.schedule import Schedule
 from provisioner.fleet.slo import parse_objective
@@ -36,6 +38,9 @@ _REGISTRY = r"^(https?://)?[A-Za-z0-9\[][^\s@]*$"
 _REGISTRY_HOST = r"^((localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(:[0-9]{1,5})?|[A-Za-z0-9-]+:[0-9]{1,5})$"
 _TAGGED = r"^[A-Za-z0-9]([A-Za-z0-9._/:-]*[A-Za-z0-9._-])?:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
 _USERNAME = r"^[^:\x00-\x1f]+$"
+_VERSION = r"^[0-9]+\.[0-9]+\.[0-9]+$"
+_SIZE = r"^[1-9][0-9]*[kmg]$"
+_DIRECT = r"^[^\s,]+$"
 
 FORMATS = {
     _NAME: "lower-case letters, digits and dashes (at most 40)",
@@ -58,6 +63,10 @@ FORMATS = {
     _USERNAME: "a user name without a colon",
     **_NOTIFY_FORMATS,
     **_SCHEDULE_FORMATS,
+    _VERSION: "a version such as 28.3.3",
+    _SIZE: "a size such as 10m (k, m or g)",
+    _DIRECT: "one name, .domain, address or network",
+    **_ROLLOUT_FORMATS,
 }
 """Patterns of the fields, in words. Most of them end on command lines: none begins with a dash."""
 
@@ -125,8 +134,16 @@ class Host(Frozen):
     """What the host is expected to be; a different machine is an error before anything is changed."""
     hardware: str | None = None
     """Hardware profile id, where detection by GPU name must be overruled."""
+    labels: dict[Label, Label] = Field(default_factory=dict)
+    """What it is grouped by in a rollout, such as `rack: a3`; labels of its groups are its own too."""
+    groups: tuple[str, ...] = ()
+    """groups of the fleet file and of inventories that it belongs to, without `all`"""
     notes: tuple[str, ...] = ()
     """what an operator should know about how it came here"""
+
+    def batch(self, label: str) -> str | None:
+        """The host's value of a label that a rollout goes by; `group` is its first group. None when it has none."""
+        return next(iter(self.groups), None) if label == GROUP else self.labels.get(label)
 
 
 class RegistryLogin(Frozen):
@@ -136,6 +153,26 @@ class RegistryLogin(Frozen):
     """Name of the user, robot or deploy token; for nvcr.io: $oauthtoken."""
     password: SecretRef
     """Password or access token; hosts have it in memory, while they pull or build, and nowhere afterwards."""
+
+
+class LogRotation(Frozen):
+    """How much Docker keeps of what containers print. Servers of this file print to the journal alone."""
+
+    max_size: Annotated[str, StringConstraints(pattern=_SIZE)] | None = None
+    """Size of one file; Docker: without a limit."""
+    max_files: Count | None = None
+    """How many files a container may have; Docker: 1."""
+
+
+class Proxies(Frozen):
+    """How hosts reach registries, the model hub, git servers and docker.com's packages; from Docker 23.0 on."""
+
+    http: Url | None = None
+    """For http:// addresses."""
+    https: Url | None = None
+    """For https:// addresses; the proxy itself is mostly an http:// one."""
+    no_proxy: tuple[Annotated[str, StringConstraints(pattern=_DIRECT)], ...] = ()
+    """What is reached without: names, .domains, addresses, networks."""
 
 
 class Docker(Frozen):
@@ -149,6 +186,21 @@ class Docker(Frozen):
     """Registries without TLS."""
     registries: dict[RegistryHost, RegistryLogin] = Field(default_factory=dict)
     """Logins of private registries, by the name that image references begin with; Docker Hub is docker.io."""
+    version: Annotated[str, StringConstraints(pattern=_VERSION)] | None = None
+    """Version of the engine, X.Y.Z; default: the one that is there, else the newest. An engine of another version is
+    replaced by packages of its own source."""
+    data_root: Annotated[str, StringConstraints(pattern=_CACHE_DIR)] | None = None
+    """Where images and containers are kept; Docker: /var/lib/docker. What an engine has elsewhere is never moved."""
+    logs: LogRotation = LogRotation()
+    proxies: Proxies = Proxies()
+    registry_cas: dict[RegistryHost, Path] = Field(default_factory=dict)
+    """By registry: the file (PEM) with the certificate of the authority that signed the registry's own."""
+    gpus: Literal["legacy", "cdi"] = "legacy"
+    """How containers get GPUs. legacy: NVIDIA's hook, `--gpus`. cdi: device specifications, which need Docker 25; GPUs
+    that came so are there after a reload of systemd, too, where others may get lost."""
+    stop_others: Flag = False
+    """Whether a restart of Docker may stop containers of others. It is restarted for a setting that needs it, for
+    another version and for GPUs; with live-restore on, containers run on."""
     min_free_gib: Annotated[int, Field(ge=0, strict=True)] = 30
     """GiB that must be free before an image is fetched or built (vllm/vllm-openai unpacks to more than 20 GB)"""
     keep_images: Annotated[int, Field(ge=0, strict=True)] = 1
@@ -389,6 +441,11 @@ class Server(Frozen):
     """What the benchmark's figures must be, or the gate fails: `output_throughput >= 1000`, `p99_ttft_ms <= 2000` (the
     keys of vLLM's result JSON, `output_throughput_per_gpu`, `goodput`). A list, or lists by `linux/amd64`,
     `linux/arm64`, a hardware id or `default`; the most exact wins."""
+    drain_timeout_s: Annotated[int, Field(ge=0, strict=True)] = 0
+    """seconds that a server which must restart may go on answering; it restarts when no request is left, or then"""
+    open_firewall: Flag = False
+    """Open the port in the host's firewall (ufw or firewalld), where one is active. One that a run has opened is closed
+    again when no server of the host wants it any more."""
     benchmark: Benchmark = Benchmark()
     baseline: Baseline = Baseline()
 
@@ -403,6 +460,7 @@ class Fleet(Frozen):
     docker: Docker = Docker()
     hub: Hub = Hub()
     weights: Weights = Weights()
+    rollout: Rollout = Rollout()
     schedule: Schedule = Schedule()
     notify: tuple[Notify, ...] = ()
     """who is told about rollouts"""
@@ -411,6 +469,8 @@ class Fleet(Frozen):
     hosts: tuple[Host, ...]
     servers: tuple[Server, ...]
     """as `defaults` and `servers` say, without what groups and hosts say otherwise"""
+    certificates: dict[str, str] = Field(default_factory=dict)
+    """by registry: the text of the file in docker.registry_cas"""
     placed: dict[str, tuple[Server, ...]] | None = None
     """by host: its servers as they are there; None: those of `servers` that name it"""
 

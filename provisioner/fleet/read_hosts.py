@@ -8,7 +8,7 @@ from typing import Any
 
 from provisioner.errors import ProvisionError
 from provisioner.fleet.explain import given_as, validated
-from provisioner.fleet.groups import Group, server_layers
+from provisioner.fleet.groups import ALL, Group, server_layers
 from provisioner.fleet.inventory import Inventory, InventoryHost, ReadInventory
 from provisioner.fleet.keypath import Key, quoted
 from provisioner.fleet.models import Host
@@ -39,12 +39,14 @@ def read_hosts(
     groups: Sequence[Group],
     served: frozenset[str],
     folder: Path,
+    members: Mapping[str, Sequence[str]],
 ) -> list[tuple[Host, Key]]:
     """The hosts with their places: those of the file, then those of the inventories on which a server is placed.
 
-    An inventory may name other machines too. `served`: hosts with a server.
+    An inventory may name other machines too. `served`: hosts with a server; `members`: hosts by group.
     """
     found: list[tuple[Host, Key]] = []
+    belongs = _groups_by_host(members)
     named = {name for name, _, _ in written}
     listed: list[WrittenHost] = [
         (name, {}, _INVENTORY) for name in inventory.hosts if name not in named and name in served
@@ -52,8 +54,9 @@ def read_hosts(
     for name, settings, at in [*written, *listed]:
         if isinstance(settings, Mapping):
             settings = {key: value for key, value in settings.items() if key != "servers"}
-        host = validated(Host, settings, at, document, {"name": name, "notes": ()}, wrong=set())
+        host = validated(Host, settings, at, document, {"name": name, "notes": (), "groups": ()}, wrong=set())
         if host is not None:
+            host = host.model_copy(update={"groups": tuple(belongs.get(name, ()))})
             found.append((_completed(host, inventory.hosts.get(name), groups, folder), at))
     return found
 
@@ -100,12 +103,25 @@ def read_inventories(document: Document, value: Any, folder: Path, read: ReadInv
 _INVENTORY: Key = ("inventory",)
 
 
+def _groups_by_host(members: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for group, hosts in members.items():
+        if group != ALL:
+            for host in hosts:
+                found.setdefault(host, []).append(group)
+    return found
+
+
 def _completed(host: Host, listed: InventoryHost | None, groups: Sequence[Group], folder: Path) -> Host:
     """What a host does not say itself comes from its groups (later ones win), then from the inventories."""
     values: dict[str, Any] = _of_inventory(listed) if listed else {}
+    labels: dict[str, str] = {}
     for group in groups:
         if group.host_settings and host.name in group.hosts:
             values |= group.host_settings
+            labels |= group.host_settings.get("labels", {})
+    if labels:
+        values["labels"] = labels | host.labels
     own = {key: getattr(host, key) for key in _OWN}
     values |= {key: value for key, value in own.items() if value is not None}
     if values.get("identity_file"):

@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from provisioner.errors import InputError, Problem, UsageError
 from provisioner.fleet.command import Command, resolve
+from provisioner.fleet.packaged import read_packaged
 from provisioner.fleet.recipe_models import Recipe
 from provisioner.fleet.suggest import did_you_mean
 
@@ -67,7 +68,10 @@ def read_recipe(file: Path) -> Recipe:
     """Reads one recipe. Raises InputError with what is wrong in it."""
     try:
         content = file.read_bytes()
-        data = YAML(typ="safe", pure=True).load(content.decode("utf-8"))
+        if file.is_relative_to(_BUILTIN):
+            data = read_packaged(file)
+        else:
+            data = YAML(typ="safe", pure=True).load(content.decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError([Problem(file, 0, 0, "", f"cannot be read: {error}")]) from error
     except YAMLError as error:

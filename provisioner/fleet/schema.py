@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from provisioner.fleet import models
 from provisioner.fleet.field_docs import description, field_docs
 from provisioner.fleet.notify import Notify
+from provisioner.fleet.rollout import Rollout
 from provisioner.fleet.schedule import Schedule
 
 Schema = dict[str, Any]
@@ -22,7 +23,7 @@ _NAMES: Schema = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": ["string", "number"]}}, {"type": "null"}]
 }
 _PATHS: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
-_UNWRITTEN = {"Host": ("name", "notes"), "Server": ("name", "hosts")}
+_UNWRITTEN = {"Host": ("name", "groups", "notes"), "Server": ("name", "hosts")}
 _TEXTS = {
     "inventory": "Ansible inventories: a path or a list of them (YAML, INI, a folder with group_vars and host_vars, a "
     "plugin's file, a script), read by Ansible with its own configuration. Their hosts belong to the fleet where a "
@@ -70,6 +71,7 @@ def fleet_schema() -> Schema:
             "docker": _docker(),
             "hub": _section(models.Hub),
             "weights": _section(models.Weights),
+            "rollout": _section(Rollout),
             "schedule": _section(Schedule),
             "notify": {
                 "type": ["array", "null"],

@@ -18,12 +18,13 @@ from provisioner.fleet.models import Server
 from provisioner.fleet.recipe_models import Recipe
 from provisioner.fleet.suggest import did_you_mean
 
-_HOST_KEYS = ("address", "port", "user", "identity_file", "platform", "hardware")
-_SSH_KEYS = ("address", "port", "user", "identity_file")
-_SECTIONS = ("ssh", "docker", "hub", "weights", "schedule")
+_HOST_KEYS = ("address", "port", "user", "identity_file", "platform", "hardware", "labels")
+_SECTIONS = ("ssh", "docker", "hub", "weights", "rollout", "schedule")
 DEFAULT = "default"
 NOT_SAID = "not said"
 """nobody said it and it has no value of its own: the recipe, vLLM or the host decides"""
+_UNSAID = dict.fromkeys(("address", "port", "user", "identity_file"), "SSH configuration") | {"labels": NOT_SAID}
+"""where keys of a host come from that nobody said; the others are seen on it"""
 
 
 class Said(Frozen):
@@ -66,8 +67,8 @@ def _host(loaded: Loaded, name: str) -> Iterator[Said]:
     listed = loaded.inventory.hosts.get(name)
     for key in _HOST_KEYS:
         value, source = getattr(host, key), DEFAULT
-        if value is None:
-            source = "SSH configuration" if key in _SSH_KEYS else "seen on the host"
+        if not value:
+            source = _UNSAID.get(key, "seen on the host")
         elif own.get(key) is not None:
             source = _place(loaded, (*path, key))
         else:

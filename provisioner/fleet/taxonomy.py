@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from provisioner.errors import UsageError
 from provisioner.fleet.base import Frozen
+from provisioner.fleet.packaged import read_packaged
 from provisioner.fleet.suggest import did_you_mean
 
 _DATA = Path(__file__).parent / "data"
@@ -93,8 +94,8 @@ def read_taxonomy(folder: Path) -> Taxonomy:
 
 @cache
 def _builtin() -> Taxonomy:
-    profiles = {id_: HardwareProfile(id=id_, **entry) for id_, entry in _yaml(_DATA / "hardware.yaml").items()}
-    strategies = {name: _strategy(entry) for name, entry in _yaml(_DATA / "strategies.yaml").items()}
+    profiles = {id_: HardwareProfile(id=id_, **entry) for id_, entry in read_packaged(_DATA / "hardware.yaml").items()}
+    strategies = {name: _strategy(entry) for name, entry in read_packaged(_DATA / "strategies.yaml").items()}
     return Taxonomy(profiles=profiles, strategies=strategies)
 
 

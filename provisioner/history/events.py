@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field
 
 from provisioner.fleet.base import Frozen
 
-Phase = Literal["probe", "plan", "check", "apply", "health", "answers", "benchmark", "done", "failed"]
+Phase = Literal["probe", "plan", "check", "apply", "health", "answers", "benchmark", "rollback", "done", "failed"]
 Status = Literal["started", "running", "ok", "changed", "failed", "skipped"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 """in the order a host goes through them; `check` is instead of all later ones, `done` and `failed` are where it ends"""

@@ -78,6 +78,14 @@ STEPS: tuple[str, ...] = (
         BEGIN SELECT RAISE (ABORT, 'the audit log is append-only'); END;
     """,
     """
+    CREATE TABLE steps (
+        id INTEGER PRIMARY KEY,          -- in the order they were taken
+        run_id TEXT NOT NULL REFERENCES runs (id),
+        step TEXT NOT NULL               -- JSON
+    );
+    CREATE INDEX steps_by_run ON steps (run_id);
+    """,
+    """
     CREATE TABLE drift (
         fleet TEXT NOT NULL,
         host TEXT NOT NULL,

@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, Field
 from provisioner.fleet.base import Frozen
 from provisioner.history.events import Event, Phase
 from provisioner.history.redact import redact, redact_data
+from provisioner.history.steps import OnStep, Step
 from provisioner.history.store import Store, default_path, open_store
 from provisioner.history.verdict import ServerVerdict
 
@@ -57,6 +58,8 @@ class Run:
         self.record = record
         self.store = store
         """the history that this run is part of; `finish` closes it"""
+        self.on_step: OnStep = lambda _: None
+        """is told every step once it is recorded"""
         self._secrets = set(secrets)
         self._lock = threading.Lock()
         self._events = os.open(path / EVENTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -75,6 +78,13 @@ class Run:
             os.write(self._events, clean.model_dump_json().encode() + b"\n")
             os.fsync(self._events)
             self.store.add_event(self.record.id, clean)
+
+    def add_step(self, step: Step) -> None:
+        """Append one step of a rollout to the history; it is on the disk when this returns."""
+        with self._lock:
+            clean = step.model_copy(update={"detail": redact(step.detail, self._secrets)})
+            self.store.add_step(self.record.id, clean)
+        self.on_step(clean)
 
     def add_verdict(self, verdict: ServerVerdict, *, workload: str = "", driver: str | None = None) -> None:
         """Keep what a server got, in the history; secrets are redacted."""
@@ -216,6 +226,8 @@ def _outcome(last: Event, failure: Event) -> HostOutcome:
     if last.phase == "done":
         return HostOutcome(state="done", phase=last.phase, task=last.task)
     if last.phase == "failed" or last.status == "failed":
+        return HostOutcome(state="failed", phase=failure.phase, task=failure.task, detail=failure.detail)
+    if last.phase == "rollback" and failure is not last:  # it went back because of that
         return HostOutcome(state="failed", phase=failure.phase, task=failure.task, detail=failure.detail)
     return HostOutcome(state="stopped", phase=last.phase, task=last.task, detail=last.detail)
 

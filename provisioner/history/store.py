@@ -29,6 +29,7 @@ from provisioner.history.rows import (
     measurement,
     run_row,
 )
+from provisioner.history.steps import Step
 from provisioner.history.verdict import ServerVerdict
 
 FILE = "history.sqlite"
@@ -112,6 +113,14 @@ class Store:
                 "INSERT INTO events (run_id, host, event) VALUES (?, ?, ?)",
                 (run_id, event.host, event.model_dump_json()),
             )
+
+    def add_step(self, run_id: str, step: Step) -> None:
+        """One step of a rollout; it is on the disk, and in the audit log, when this returns."""
+        with self._database.writing() as db:
+            db.execute("INSERT INTO steps (run_id, step) VALUES (?, ?)", (run_id, step.model_dump_json()))
+            run = self.run(run_id)
+            images = [image for image in self._images(run_id) if image.partition("/")[0] in step.hosts]
+            self._audit(run.user, step.kind, run, step.hosts, images, step.words)
 
     def add_verdict(
         self, run_id: str, verdict: ServerVerdict, *, workload: str = "", driver: str | None = None
@@ -235,6 +244,12 @@ class Store:
                 {"run": run_id, "host": host},
             ).fetchall()
         return tuple(Event.model_validate_json(row["event"]) for row in rows)
+
+    def steps(self, run_id: str) -> tuple[Step, ...]:
+        """Of a rollout, in the order they were taken."""
+        with self._database.reading() as db:
+            rows = db.execute("SELECT step FROM steps WHERE run_id = ? ORDER BY id", (run_id,)).fetchall()
+        return tuple(Step.model_validate_json(row["step"]) for row in rows)
 
     def verdicts(self, run_id: str) -> tuple[ServerVerdict, ...]:
         """In the order they were found."""

@@ -68,6 +68,7 @@ def parse_facts(host: str, answer: dict[str, Any]) -> Facts:
         cuda_version=gpu.parse_cuda_version(_out(answer.get("gpu_summary"))),
         toolkit_version=_toolkit_version(answer),
         gpu_runtime=_gpu_runtime(answer),
+        gpu_devices=_gpu_devices(answer),
         simulated=bool(cards.get("simulated")),
         docker=_docker(answer, errors),
         images=_images(engine),
@@ -80,6 +81,8 @@ def parse_facts(host: str, answer: dict[str, Any]) -> Facts:
         cached=tuple(Cached.model_validate(one) for one in answer.get("cached") or ()),
         paths=answer.get("paths") or {},
         health={int(port): status for port, status in (answer.get("health") or {}).items()},
+        firewall=(firewall := _firewall(answer)),
+        opened_for_us=tuple(sorted({*(answer.get("firewall") or {}).get("for_us", ())} & {*(firewall or ())})),
         boot_id=seen["boot_id"].strip(),
         # Problems of an engine that does not answer at all are the engine's error, not a note.
         notes=(*notes, *_late(answer), *(engine["problems"] if engine.get("info") else ())),
@@ -121,6 +124,18 @@ def _gpu_runtime(answer: dict[str, Any]) -> bool:
     engine = (answer.get("docker_engine") or {}).get("info") or {}
     kinds = {spec["kind"] for spec in toolkit.get("cdi", [])}
     return bool(toolkit.get("programs")) or "nvidia.com/gpu" in kinds or "nvidia" in engine.get("Runtimes", [])
+
+
+def _gpu_devices(answer: dict[str, Any]) -> bool:
+    engine = (answer.get("docker_engine") or {}).get("info") or {}
+    kinds = {spec["kind"] for spec in (answer.get("toolkit") or {}).get("cdi", [])}
+    return bool(engine.get("CDISpecDirs")) and "nvidia.com/gpu" in kinds
+
+
+def _firewall(answer: dict[str, Any]) -> tuple[int, ...] | None:
+    told = answer.get("firewall") or {}
+    firewalld = told.get("firewalld") or {}
+    return system.parse_firewall(_out(told.get("ufw")), _out(firewalld), firewalld.get("rc"))
 
 
 def _docker(answer: dict[str, Any], errors: dict[str, str]) -> Docker:

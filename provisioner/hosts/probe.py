@@ -54,6 +54,10 @@ class ProbeRequest(Frozen):
     """TCP ports of which to tell who listens"""
     health: tuple[tuple[int, str], ...] = ()
     """port and bind address of servers whose GET /health is wanted"""
+    firewall: bool = False
+    """whether to tell which ports the host's firewall lets through; told in any case where the record names some"""
+    record: str | None = None
+    """where the roles write down what was there before them"""
     gpu_timeout_s: int = 30
     """for each nvidia-smi: a machine without persistence mode takes seconds, one with a hung driver for ever"""
     docker_timeout_s: int = 15

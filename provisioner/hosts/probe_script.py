@@ -11,7 +11,6 @@ Environments of containers and the proxies of the engine stay on the host: they 
 
 import glob
 import hashlib
-import http.client
 import json
 import os
 import pwd
@@ -23,7 +22,6 @@ import stat
 import subprocess
 import sys
 import threading
-import urllib.parse
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 VERSION = 1
@@ -69,6 +67,7 @@ def look(request: Dict[str, Any]) -> Dict[str, Any]:
         "paths": paths,
         "ports": ports,
         "health": health,
+        "firewall": firewall,
     }
     done: Dict[str, Any] = {}
     errors: Dict[str, str] = {}
@@ -190,21 +189,42 @@ def docker_cli(request: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-class Engine(http.client.HTTPConnection):
-    """The engine's API on its socket: one connection for all questions, where the CLI is one slow start for each."""
+class Engine:
+    """The engine's API on its socket, where the CLI is one slow start for each question."""
 
     def __init__(self, timeout: float) -> None:
-        super().__init__("docker", timeout=timeout)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(DOCKER_SOCKET)
+        self.timeout = timeout
 
     def ask(self, path: str) -> Tuple[int, Any]:
-        self.request("GET", path)
-        answer = self.getresponse()
-        return answer.status, json.loads(answer.read().decode("utf-8"))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(self.timeout)
+            connection.connect(DOCKER_SOCKET)
+            status, body = _get(connection, path)
+        return status, json.loads(body.decode("utf-8"))
+
+
+def _get(connection: socket.socket, path: str, status_alone: bool = False) -> Tuple[int, bytes]:
+    """One request by HTTP/1.0, whose answer ends with the connection.
+
+    Not by http.client: loading it takes as long as everything else that a host does for the probe.
+    """
+    connection.sendall(("GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n" % path).encode("ascii"))
+    said = []
+    for piece in iter(lambda: connection.recv(65536), b""):
+        said.append(piece)
+        if status_alone and b"\r\n" in piece:
+            break
+    head, _, body = b"".join(said).partition(b"\r\n\r\n")
+    status = re.match(rb"HTTP/1\.[01] ([0-9]{3})", head)
+    if status is None:
+        raise ValueError("it does not answer as an HTTP server")
+    return int(status.group(1)), body
+
+
+def _quote(text: str, safe: str = "") -> str:
+    """As a part of a URL (RFC 3986)."""
+    plain = ("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~" + safe).encode("ascii")
+    return "".join(chr(byte) if byte in plain else "%%%02X" % byte for byte in text.encode("utf-8"))
 
 
 def docker_engine(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -216,7 +236,7 @@ def docker_engine(request: Dict[str, Any]) -> Dict[str, Any]:
         answer["info"] = {key: info.get(key) for key in keys}
         answer["info"]["Runtimes"] = sorted(info.get("Runtimes") or {})
         prefix = request.get("container_prefix", "vllm-")
-        wanted = urllib.parse.quote(json.dumps({"name": ["^/?" + re.escape(prefix)]}))
+        wanted = _quote(json.dumps({"name": ["^/?" + re.escape(prefix)]}))
         for listed in _ok(engine.ask("/containers/json?all=1&filters=" + wanted)):
             status, seen = engine.ask("/containers/%s/json" % listed["Id"])
             if status == 200:  # 404: gone since it was listed
@@ -224,15 +244,14 @@ def docker_engine(request: Dict[str, Any]) -> Dict[str, Any]:
         answer["images"] = [_image(seen) for seen in _ok(engine.ask("/images/json"))]
         answer["disk"] = _disk(info["DockerRootDir"])
         for reference in request.get("images", []):
-            status, seen = engine.ask("/images/%s/json" % urllib.parse.quote(reference, safe="/:@"))
+            status, seen = engine.ask("/images/%s/json" % _quote(reference, "/:@"))
             if status == 200:
                 answer["images"].append(_image(seen))
             elif status != 404:  # 404: not there
                 answer["problems"].append("image %s: %s" % (reference, seen.get("message", status)))
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError) as error:
         words = getattr(error, "strerror", None) or str(error) or type(error).__name__
         answer["problems"].append("%s: %s" % (DOCKER_SOCKET, words))
-    engine.close()
     return answer
 
 
@@ -372,13 +391,11 @@ def health(request: Dict[str, Any]) -> Dict[str, int]:
     def ask(port: int, address: str) -> None:
         # A bind address that means "all" is asked on the loopback.
         place = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(address, address)  # noqa: S104  compared
-        server = http.client.HTTPConnection(place, port, timeout=HEALTH_TIMEOUT_S)
         try:
-            server.request("GET", "/health")
-            found[str(port)] = server.getresponse().status
-        except (OSError, http.client.HTTPException):
+            with socket.create_connection((place, port), timeout=HEALTH_TIMEOUT_S) as server:
+                found[str(port)], _ = _get(server, "/health", status_alone=True)
+        except (OSError, ValueError):
             found[str(port)] = 0
-        server.close()
 
     threads = [threading.Thread(target=ask, args=tuple(one), daemon=True) for one in request.get("health", [])]
     for thread in threads:
@@ -386,6 +403,26 @@ def health(request: Dict[str, Any]) -> Dict[str, int]:
     for thread in threads:
         thread.join()
     return found
+
+
+def firewall(request: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    opened = _opened_for_us(request.get("record"))
+    if not request.get("firewall") and not opened:
+        return None
+    return {
+        "ufw": command(["ufw", "status"], 20),
+        "firewalld": command(["firewall-cmd", "--list-ports"], 20),
+        "for_us": opened,
+    }
+
+
+def _opened_for_us(record: Optional[str]) -> List[int]:
+    """Ports that were closed before a server of ours needed them."""
+    try:
+        told = json.loads(_read(record or "") or "{}")
+        return sorted(int(port) for port in told["parts"]["vllm_server"]["ports"])
+    except (ValueError, KeyError, TypeError):  # the role says what is wrong with a record
+        return []
 
 
 def _owners(inodes: Set[str]) -> Dict[str, Dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 Arch = Literal["amd64", "arm64"]
 Engine = Literal["vllm", "sim"]
+Suite = Literal["bookworm", "trixie"]
 Report = Callable[[str], None]
 
 

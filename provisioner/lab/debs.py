@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from provisioner.errors import LabError
-from provisioner.lab.context import Arch
+from provisioner.lab.context import Arch, Suite
 from provisioner.lab.machine import Mirror
 from provisioner.lab.process import run
 
-SUITE = "trixie"
+SUITE: Suite = "trixie"
 MIRROR_HINT = "is the Debian mirror of this machine's apt configuration reachable?"
 
 # apt takes its lists for itself: what is brought up side by side takes turns here

@@ -54,6 +54,27 @@ def without_network(name: str) -> Iterator[None]:
 
 
 @contextmanager
+def cut_off(name: str, *, but: int | None = None) -> Iterator[None]:
+    """The host reaches nothing, or one port of other machines: what else it begins is refused at once. SSH to it works,
+    and so does its loopback."""
+    pid = docker(["inspect", "--format", "{{.State.Pid}}", name], what=f"looking for {name}").strip()
+    rules = [
+        ["-o", "lo", "-j", "ACCEPT"],
+        ["-p", "tcp", "--sport", "22", "-j", "ACCEPT"],
+        *([["-p", "tcp", "--dport", str(but), "-j", "ACCEPT"]] if but else []),
+        ["-j", "REJECT"],
+    ]
+    chain = ["nsenter", "--target", pid, "--net", "iptables", "--wait"]
+    try:
+        for rule in rules:
+            run([*chain, "--append", "OUTPUT", *rule], timeout=30, what=f"cutting {name} off")
+        yield
+    finally:
+        for rule in rules:
+            run([*chain, "--delete", "OUTPUT", *rule], timeout=30, what=f"letting {name} out again")
+
+
+@contextmanager
 def small_disk(name: str, path: str, mebibytes: int) -> Iterator[None]:
     """`path` on the host is a file system of that size, empty. What was there is back afterwards."""
     on_host(name, ["mkdir", "-p", path])

@@ -19,7 +19,7 @@ ssh: {{config: ssh_config, connect_timeout_s: 30}}
 docker:
   source: distribution
   registry_mirrors: ["http://{gateway}:5000"]
-  insecure_registries: ["{gateway}:5000", "{gateway}:5010"]
+  insecure_registries: ["{gateway}:5000"]
   min_free_gib: 4
 hub: {{endpoint: "http://{gateway}:8800", token: "file:hf_token"}}
 hosts:
@@ -74,6 +74,7 @@ def remember_fleet(state: Path, file: Path) -> None:
 
 
 def fleet_files(state: Path) -> list[Path]:
-    """Every fleet file written since the lab is up, the latest last."""
+    """Every fleet file written since the lab is up that is still there, the latest last."""
     record = state / _FLEET_RECORD
-    return [Path(line) for line in record.read_text().splitlines()] if record.exists() else []
+    lines = record.read_text().splitlines() if record.exists() else []
+    return [Path(line) for line in lines if Path(line).exists()]

@@ -10,11 +10,14 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from provisioner.errors import UsageError
-from provisioner.lab.context import Arch
+from provisioner.lab.context import Arch, Suite
+from provisioner.lab.debs import SUITE
 
 NOT_AVAILABLE = "[N/A]"
+SUITES: tuple[Suite, ...] = get_args(Suite)
 _FIELDS = (
     "index",
     "name",
@@ -53,9 +56,10 @@ class GpuModel:
 class LabHost:
     """One host that the lab should have."""
 
-    name: str  # "lab-h200-1"
+    name: str  # "lab-h200-1", or "lab-h200-bookworm-1" of another suite than the usual
     model: GpuModel
     gpus: int
+    suite: Suite = SUITE
 
     @property
     def arch(self) -> Arch:
@@ -84,21 +88,24 @@ def model(word: str) -> GpuModel:
 def parse_hosts(words: Sequence[str]) -> tuple[LabHost, ...]:
     """`["h200:2", "gb10"]` -> lab-h200-1, lab-h200-2, lab-gb10-1; `h100:1x8` gives each host 8 GPUs.
 
-    Raises UsageError for an unknown model, a count that is no number from 1 to 50, or a model given twice.
+    `h200:1@bookworm` is a host of another Debian suite, lab-h200-bookworm-1.
+    Raises UsageError for an unknown model or suite, a count that is no number from 1 to 50, or a model given twice.
     """
     hosts: list[LabHost] = []
     for word in words:
-        written = re.fullmatch(r"([^:]+)(?::(\d+)(?:x(\d+))?)?", word)
+        written = re.fullmatch(r"([^:@]+)(?::(\d+)(?:x(\d+))?)?(?:@(\w+))?", word)
         if not written:
-            raise UsageError(f"--hosts {word}: no MODEL, MODEL:HOSTS or MODEL:HOSTSxGPUS", hint="for example h200:2")
-        name, count, gpus = written.groups()
-        kind = model(name)
-        if any(host.model is kind for host in hosts):
+            raise UsageError(
+                f"--hosts {word}: no MODEL, MODEL:HOSTS or MODEL:HOSTSxGPUS, with or without @SUITE",
+                hint="for example h200:2",
+            )
+        name, count, gpus, release = written.groups()
+        kind, suite = model(name), _suite(word, release)
+        if any(host.model is kind and host.suite == suite for host in hosts):
             raise UsageError(f"--hosts {word}: {kind.short} is given twice", hint=f"write {kind.short}:N once")
         each = _number(word, gpus, kind.count, 16)
-        hosts += [
-            LabHost(f"lab-{kind.short}-{index}", kind, each) for index in range(1, _number(word, count, 1, 50) + 1)
-        ]
+        stem = f"lab-{kind.short}" if suite == SUITE else f"lab-{kind.short}-{suite}"
+        hosts += [LabHost(f"{stem}-{i}", kind, each, suite) for i in range(1, _number(word, count, 1, 50) + 1)]
     if not hosts:
         raise UsageError("no lab hosts asked for", hint="for example --hosts h200:2 --hosts gb10:1")
     return tuple(hosts)
@@ -120,6 +127,13 @@ def gpu_table(host: LabHost) -> str:
         rest = [kind.driver, kind.compute_cap, "0", "34", "71.20", "345", "1593", kind.cuda]
         lines.append(", ".join([str(index), kind.name, identity, bus, *memory, *rest]))
     return "\n".join(lines) + "\n"
+
+
+def _suite(word: str, release: str | None) -> Suite:
+    for suite in SUITES:
+        if suite == (release or SUITE):
+            return suite
+    raise UsageError(f"--hosts {word}: no suite {release!r}", hint=f"one of: {', '.join(SUITES)}")
 
 
 def _number(word: str, text: str | None, default: int, most: int) -> int:

@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from provisioner.errors import LabError
 from provisioner.lab import keys
-from provisioner.lab.context import Arch, Report
+from provisioner.lab.context import Arch, Report, Suite
+from provisioner.lab.debs import SUITE
 from provisioner.lab.docker import LABEL, docker, inspect, labelled
 from provisioner.lab.hardware import LabHost, gpu_table
 from provisioner.lab.network import NETWORK, nameservers
@@ -42,6 +43,7 @@ class HostStatus:
     gpus: int
     address: str
     running: bool
+    suite: Suite = SUITE
 
 
 def current_hosts() -> tuple[HostStatus, ...]:
@@ -57,6 +59,7 @@ def current_hosts() -> tuple[HostStatus, ...]:
                 gpus=int(labels[f"{LABEL}.gpus"]),
                 address=labels[f"{LABEL}.address"],
                 running=told["State"]["Running"],
+                suite=labels.get(f"{LABEL}.suite", SUITE),
             )
         )
     return tuple(hosts)
@@ -72,6 +75,7 @@ def create_argv(host: LabHost, address: IPv4Address, image: str, bounding: int, 
         "": "1",
         ".hardware": host.model.id,
         ".arch": host.arch,
+        ".suite": host.suite,
         ".gpus": str(host.gpus),
         ".address": str(address),
     }
@@ -92,14 +96,14 @@ def privilege_flags(bounding: int) -> list[str]:
     return [*flags, "--device-cgroup-rule", "a *:* rwm"]
 
 
-def start_hosts(state: Path, wanted: Mapping[LabHost, IPv4Address], images: Mapping[Arch, str], report: Report) -> None:
-    """Make and start these hosts, all at once. Raises LabError when docker refuses one."""
+def start_hosts(state: Path, wanted: Mapping[LabHost, IPv4Address], image: str, report: Report) -> None:
+    """Make and start these hosts of one image, all at once. Raises LabError when docker refuses one."""
     public = keys.ensure_key(keys.user_key(state), "provision-lab")
     bounding = _bounding_set()
     servers = nameservers()
 
     def start(host: LabHost) -> None:
-        docker(create_argv(host, wanted[host], images[host.arch], bounding, servers), what=f"making {host.name}")
+        docker(create_argv(host, wanted[host], image, bounding, servers), what=f"making {host.name}")
         seed = _seed(state, host, public)
         docker(["cp", "-", f"{host.name}:/"], what=f"giving {host.name} its keys and GPUs", data=seed)
         docker(["start", host.name], what=f"starting {host.name}", timeout=120)

@@ -1,4 +1,4 @@
-"""The rehearsal fleet as a whole: up, status, down."""
+"""The rehearsal fleet as a whole: up, status, down, and hosts taken away alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from ipaddress import IPv4Address
@@ -14,7 +14,8 @@ from pathlib import Path
 
 from provisioner.errors import LabError, UsageError
 from provisioner.lab import binfmt, docker, emulation, engine, engines, images, keys, services, supply
-from provisioner.lab.context import Arch, Engine, EngineContext, Report
+from provisioner.lab.context import Arch, Engine, EngineContext, Report, Suite
+from provisioner.lab.debs import SUITE
 from provisioner.lab.fleetfile import fleet_files, fleet_text, remember_fleet, remove_fleet, write_fleet
 from provisioner.lab.hardware import LabHost, parse_hosts
 from provisioner.lab.hosts import (
@@ -30,12 +31,13 @@ from provisioner.lab.machine import Mirror, mirror, require_apt, require_root
 from provisioner.lab.network import NETWORK, LabNetwork, current_network, ensure_network, free_addresses
 from provisioner.lab.paths import cache_dir, make_private, state_dir
 from provisioner.lab.process import run
+from provisioner.lab.proxy import ensure_proxy
 from provisioner.lab.registry import Registry, ensure_registry
 from provisioner.lab.request import LabRequest, LabStatus, ServiceStatus
 from provisioner.lab.rootfs import ensure_rootfs
 
 ENGINE_VARIABLE = "PROVISION_LAB_ENGINE"
-__all__ = ["LabRequest", "LabStatus", "ServiceStatus", "down", "status", "up"]
+__all__ = ["LabRequest", "LabStatus", "ServiceStatus", "down", "remove", "status", "up"]
 
 
 def up(request: LabRequest, report: Report) -> LabStatus:
@@ -61,10 +63,16 @@ def up(request: LabRequest, report: Report) -> LabStatus:
         there = {host.name: host.address for host in current_hosts()}
         keys.write_ssh_files(state, there | {host.name: str(address) for host, address in missing.items()})
         registry = ensure_registry(state, cache, source, str(network.gateway), say)
+        ensure_proxy(state, cache, source, str(network.gateway), say)
         archs: frozenset[Arch] = frozenset(host.arch for host in wanted)
-        with ThreadPoolExecutor(max_workers=2 * len(archs)) as pool:
-            bases = {arch: pool.submit(_base, state, cache, arch, source, say) for arch in sorted(archs)}
-            ready = [pool.submit(_hosts, state, cache, arch, bases[arch], source, missing, say) for arch in archs]
+        # engines are made for the usual suite, whatever the hosts are
+        kinds = {(host.arch, host.suite) for host in wanted} | {(arch, SUITE) for arch in archs}
+        with ThreadPoolExecutor(max_workers=2 * len(kinds)) as pool:
+            bases = {kind: pool.submit(_base, state, cache, kind, source, say) for kind in sorted(kinds)}
+            ready = [
+                pool.submit(_hosts, state, cache, kind, bases[kind], source, missing, say)
+                for kind in {(host.arch, host.suite) for host in missing}
+            ]
             context = _context(state, cache, network, registry, archs, wants, bases, source)
             engines.ensure(context, say)
             supply.ensure_supply(context, say)
@@ -131,6 +139,16 @@ def down(report: Report) -> None:
     say(f"down; caches stay in {cache_dir()}")
 
 
+def remove(names: Sequence[str], report: Report) -> None:
+    """Take away these hosts alone, with their disks. One that is not there is no error."""
+    say = _timed(report)
+    require_root()
+    with _lock(make_private(cache_dir())):
+        known = engine.engine_version() is not None
+        gone = remove_hosts(names) if known else []
+    say(f"hosts: removed {', '.join(gone)}" if gone else f"hosts: none of {', '.join(names)}")
+
+
 def _engines(word: str, hosts: tuple[LabHost, ...]) -> frozenset[Engine]:
     chosen = os.environ.get(ENGINE_VARIABLE) or word
     if chosen not in {"auto", "sim"}:
@@ -142,10 +160,14 @@ def _engines(word: str, hosts: tuple[LabHost, ...]) -> frozenset[Engine]:
     return frozenset(wanted)
 
 
-def _base(state: Path, cache: Path, arch: Arch, source: Mirror, say: Report) -> str:
+_Kind = tuple[Arch, Suite]
+
+
+def _base(state: Path, cache: Path, kind: _Kind, source: Mirror, say: Report) -> str:
+    arch, suite = kind
     if images.is_emulated(arch):
         binfmt.register_arm64(state, cache, source)
-    return images.ensure_base_image(ensure_rootfs(cache, arch, source, say), arch, say)
+    return images.ensure_base_image(ensure_rootfs(cache, arch, source, say, suite), arch, say)
 
 
 def _settle(wanted: tuple[LabHost, ...], network: LabNetwork, say: Report) -> dict[LabHost, IPv4Address]:
@@ -163,16 +185,18 @@ def _settle(wanted: tuple[LabHost, ...], network: LabNetwork, say: Report) -> di
 def _hosts(
     state: Path,
     cache: Path,
-    arch: Arch,
+    kind: _Kind,
     base: Future[str],
     source: Mirror,
     missing: dict[LabHost, IPv4Address],
     say: Report,
 ) -> None:
-    """The missing hosts of one architecture, as soon as its image is there."""
+    """The missing hosts of one architecture and suite, as soon as their image is there."""
+    arch, _ = kind
     helpers = emulation.helpers_tar(cache, source) if images.is_emulated(arch) else None
     image = images.ensure_host_image(base.result(), arch, helpers, say)
-    start_hosts(state, {host: missing[host] for host in missing if host.arch == arch}, {arch: image}, say)
+    wanted = {host: address for host, address in missing.items() if (host.arch, host.suite) == kind}
+    start_hosts(state, wanted, image, say)
 
 
 def _context(
@@ -182,7 +206,7 @@ def _context(
     registry: Registry,
     archs: frozenset[Arch],
     wants: frozenset[Engine],
-    bases: dict[Arch, Future[str]],
+    bases: dict[_Kind, Future[str]],
     source: Mirror,
 ) -> EngineContext:
     return EngineContext(
@@ -194,7 +218,7 @@ def _context(
         gateway=str(network.gateway),
         archs=archs,
         engines=wants,
-        base_image=lambda arch: bases[arch].result(),
+        base_image=lambda arch: bases[arch, SUITE].result(),
         mirror=source.url,
     )
 

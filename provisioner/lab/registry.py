@@ -2,7 +2,7 @@
 
 This machine's dockerd pushes to a loopback address, which it takes without TLS and without a change to its
 configuration; the hosts pull from the bridge's gateway, as a registry mirror under the images' real names. At a third
-address the same images are for those who log in.
+address the same images are for those who log in and trust its authority.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import bcrypt
 
 from provisioner.errors import LabError
 from provisioner.lab import debs, services
+from provisioner.lab.certificates import make_certificate
 from provisioner.lab.context import Report
 from provisioner.lab.machine import Mirror
 from provisioner.lab.process import wait_until
@@ -52,12 +53,15 @@ def ensure_registry(state: Path, cache: Path, mirror: Mirror, gateway: str, repo
         if services.is_running(state, name):
             continue
         config = state / f"{name}.yml"
-        users = _users(state) if name == _PRIVATE else None
-        config.write_text(config_text(cache / "registry", address, users))
+        private = _private(state, gateway) if name == _PRIVATE else ""
+        config.write_text(config_text(cache / "registry", address) + private)
         env = {**os.environ, "REGISTRY_HTTP_SECRET": "lab"}  # only signs upload sessions
         services.start(state, name, [str(program), "serve", str(config)], env=env)
-        wait_for_http(state, name, f"http://{address}/v2/")
-        who = f", for user {USER} with the password in {password_file(state)}" if name == _PRIVATE else ""
+        if private:
+            wait_for_port(state, name, gateway, PRIVATE_PORT)
+        else:
+            wait_for_http(state, name, f"http://{address}/v2/")
+        who = f", for user {USER} with the password in {password_file(state)}" if private else ""
         report(f"{name}: answers at {address}{who}")
     return Registry(push=push, pull=pull)
 
@@ -67,9 +71,13 @@ def password_file(state: Path) -> Path:
     return state / "registry-password"
 
 
-def config_text(store: Path, address: str, users: Path | None = None) -> str:
-    """Configuration of one docker-registry; `users` is an htpasswd file of those who may use it."""
-    login = f"auth:\n  htpasswd: {{realm: lab, path: {users}}}\n" if users else ""
+def authority_file(state: Path) -> Path:
+    """The certificate (PEM) of the authority that signed the private registry's own."""
+    return state / "registry-authority.pem"
+
+
+def config_text(store: Path, address: str) -> str:
+    """Configuration of one docker-registry, which ends with its `http` section."""
     return (
         "version: 0.1\n"
         "log: {level: warn, accesslog: {disabled: true}}\n"
@@ -78,18 +86,21 @@ def config_text(store: Path, address: str, users: Path | None = None) -> str:
         "  delete: {enabled: true}\n"
         "http:\n"
         f"  addr: {address}\n"
-    ) + login
+    )
 
 
-def _users(state: Path) -> Path:
-    """The htpasswd file of the private registry, and the password beside it; made anew with every start of it."""
+def _private(state: Path, gateway: str) -> str:
+    """The rest of its configuration: a login and a certificate, both made anew with every start of it."""
     password, users = password_file(state), state / "registry-users"
     for file in (password, users):
         file.unlink(missing_ok=True)
         file.touch(mode=0o600)
+    certificate, key = state / "registry-certificate.pem", state / "registry-key.pem"
+    make_certificate(gateway, authority_file(state), certificate, key)
     password.write_text(f"{secrets.token_hex(16)}\n")
     users.write_text(f"{USER}:{bcrypt.hashpw(password.read_text().strip().encode(), bcrypt.gensalt(4)).decode()}\n")
-    return users
+    tls = f"  tls: {{certificate: {certificate}, key: {key}}}\n"
+    return f"{tls}auth:\n  htpasswd: {{realm: lab, path: {users}}}\n"
 
 
 def wait_for_http(state: Path, name: str, url: str, *, timeout: float = 20) -> None:

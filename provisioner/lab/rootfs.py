@@ -1,4 +1,4 @@
-"""Debian trixie root file systems, one tar per architecture, cached by the hash of what went in."""
+"""Debian root file systems, one tar per suite and architecture, cached by the hash of what went in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from provisioner.lab.context import Arch, Report
+from provisioner.lab.context import Arch, Report, Suite
 from provisioner.lab.debs import MIRROR_HINT, SUITE
 from provisioner.lab.machine import Mirror
 from provisioner.lab.process import run
@@ -35,7 +35,7 @@ _TYPICAL = {"amd64": "about 40 s", "arm64": "about 4 min"}
 _TIMEOUT = 1800.0
 
 
-def build_argv(arch: Arch, mirror: Mirror, target: Path) -> list[str]:
+def build_argv(arch: Arch, mirror: Mirror, target: Path, suite: Suite = SUITE) -> list[str]:
     """The mmdebstrap command that writes `target`, a tar of a whole root file system."""
     argv = ["mmdebstrap", "--variant=minbase", f"--architectures={arch}", f"--include={','.join(PACKAGES)}"]
     # we know that the other architecture runs: the check insists on arch-test and on Debian's own registration
@@ -45,33 +45,33 @@ def build_argv(arch: Arch, mirror: Mirror, target: Path) -> list[str]:
     argv += [f'--aptopt=Acquire::http::Proxy "{mirror.proxy}"'] if mirror.proxy else []
     argv += [f"--dpkgopt=path-exclude={path}" for path in _LEFT_OUT]
     argv += ['--customize-hook=rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin']
-    return [*argv, SUITE, str(target), mirror.source(SUITE)]
+    return [*argv, suite, str(target), mirror.source(suite)]
 
 
-def rootfs_file(cache: Path, arch: Arch, mirror: Mirror) -> Path:
+def rootfs_file(cache: Path, arch: Arch, mirror: Mirror, suite: Suite = SUITE) -> Path:
     """Where the tar of these inputs is, built or not."""
-    inputs = json.dumps([build_argv(arch, mirror, Path("target"))])
-    return cache / "rootfs" / f"{SUITE}-{arch}-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}.tar"
+    inputs = json.dumps([build_argv(arch, mirror, Path("target"), suite)])
+    return cache / "rootfs" / f"{suite}-{arch}-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}.tar"
 
 
-def ensure_rootfs(cache: Path, arch: Arch, mirror: Mirror, report: Report) -> Path:
+def ensure_rootfs(cache: Path, arch: Arch, mirror: Mirror, report: Report, suite: Suite = SUITE) -> Path:
     """The tar, built now if it is not in the cache. arm64 needs `register_arm64` first. Raises LabError."""
-    target = rootfs_file(cache, arch, mirror)
+    target = rootfs_file(cache, arch, mirror, suite)
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    report(f"rootfs {arch}: building with mmdebstrap ({_TYPICAL[arch]}, first time only)")
+    report(f"rootfs {suite} {arch}: building with mmdebstrap ({_TYPICAL[arch]}, first time only)")
     began = time.monotonic()
     work = target.with_name(f".{os.getpid()}.{target.name}")
     try:
         run(
-            ["nice", *build_argv(arch, mirror, work)],
+            ["nice", *build_argv(arch, mirror, work, suite)],
             timeout=_TIMEOUT,
-            what=f"building the {arch} root file system",
+            what=f"building the {suite} {arch} root file system",
             hint=MIRROR_HINT,
         )
         work.rename(target)
     finally:
         work.unlink(missing_ok=True)
-    report(f"rootfs {arch}: built in {time.monotonic() - began:.0f} s ({target.stat().st_size >> 20} MB)")
+    report(f"rootfs {suite} {arch}: built in {time.monotonic() - began:.0f} s ({target.stat().st_size >> 20} MB)")
     return target

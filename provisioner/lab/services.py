@@ -35,11 +35,25 @@ def start(state: Path, name: str, argv: Sequence[str], *, env: Mapping[str, str]
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, words.fileno(), 1),
                 (os.POSIX_SPAWN_DUP2, words.fileno(), 2),
+                *((os.POSIX_SPAWN_CLOSE, number) for number in _inherited()),
             ],
             setsid=True,
         )
     record.write_text(json.dumps({"pid": pid, "start": _start_time(pid), "argv": list(argv)}))
     return pid
+
+
+def _inherited() -> list[int]:
+    """Descriptors that a program of ours would get besides the first three: one of flock(1) would keep its lock."""
+    numbers = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208  numbers, no paths
+    return [number for number in numbers if number > 2 and _is_inheritable(number)]
+
+
+def _is_inheritable(number: int) -> bool:
+    try:
+        return os.get_inheritable(number)
+    except OSError:  # the one that listed the folder
+        return False
 
 
 def stop(state: Path, name: str, *, timeout: float = 20) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,9 +21,10 @@ IMAGE_RECORD = "/var/lib/vllm/images.json"
 
 def changes(plan: HostPlan, facts: Facts, secrets: Mapping[str, str]) -> Changes:
     """All that differs, in the order in which it would be changed. `secrets`: reference → value."""
-    found = [*_docker(plan, facts), *_toolkit(facts), *_images(plan, facts), *_weights(plan, facts)]
+    found = [*_docker(plan, facts), *_toolkit(plan, facts), *_images(plan, facts), *_weights(plan, facts)]
     found += _absent(plan, facts)
     found += [change for server in plan.servers for change in _server(server, facts, secrets)]
+    found += _closed_again(plan, facts)
     return Changes(host=plan.host, changes=tuple(found))
 
 
@@ -30,13 +32,12 @@ def _docker(plan: HostPlan, facts: Facts) -> list[Change]:
     if facts.docker.version is None:
         reason = "Docker does not answer" if facts.docker.client_version else "Docker is not installed"
         return [Change(role="docker_engine", subject="docker", reason=reason)]
-    found = []
+    found = [*_docker_version(plan, facts), *_certificates(plan, facts)]
     if any(image.build for image in plan.images) and not facts.docker.buildx:
         found.append(Change(role="docker_engine", subject="buildx", reason="image builds need it"))
     content = next((file.content for file in facts.files if file.path == DAEMON_JSON), None) or ""
     current = _json_object(content)
-    known = current or {}
-    missing = {key: value for key, value in plan.docker_config.items() if not _contains(known.get(key), value)}
+    missing = render.daemon_keys(current or {}, plan.docker_config)
     if missing:
         reason = f"{', '.join(missing)} not as planned"
         # One that is no JSON is the role's to refuse.
@@ -55,16 +56,34 @@ def _json_object(text: str) -> dict[str, Any] | None:
     return parsed if isinstance(parsed, dict) else None
 
 
-def _contains(current: Any, wanted: Any) -> bool:
-    if isinstance(wanted, list):
-        return isinstance(current, list) and all(item in current for item in wanted)
-    return bool(current == wanted)
-
-
-def _toolkit(facts: Facts) -> list[Change]:
-    if facts.gpu_runtime:
+def _docker_version(plan: HostPlan, facts: Facts) -> list[Change]:
+    there = re.match(r"[0-9.]+", facts.docker.version or "")  # Debian's has a suffix: 26.1.5+dfsg1
+    if plan.docker_version is None or (there and there.group() == plan.docker_version):
         return []
-    reason = "Docker cannot pass GPUs to containers"
+    reason = f"is {facts.docker.version}, not {plan.docker_version}"
+    return [Change(role="docker_engine", subject="docker", reason=reason)]
+
+
+def _certificates(plan: HostPlan, facts: Facts) -> list[Change]:
+    there = {file.path: file for file in facts.files}
+    return [
+        Change(
+            role="docker_engine",
+            subject=file.path,
+            reason="differs" if file.path in there else "not there",
+            before=there[file.path].content if file.path in there else "",
+            after=file.content,
+        )
+        for file in plan.certificates
+        if file.path not in there or there[file.path].sha256 != _sha256(file.content)
+    ]
+
+
+def _toolkit(plan: HostPlan, facts: Facts) -> list[Change]:
+    if facts.gpu_devices if plan.gpu_mode == "cdi" else facts.gpu_runtime:
+        return []
+    how = " as devices" if plan.gpu_mode == "cdi" else ""
+    reason = f"Docker cannot pass GPUs to containers{how}"
     return [Change(role="nvidia_container_toolkit", subject="nvidia-container-toolkit", reason=reason)]
 
 
@@ -90,7 +109,8 @@ def _old_images(plan: HostPlan, facts: Facts) -> list[Change]:
     """What goes when an image comes: the role's own code says it."""
     ours = render.filters("vllm_image")
     record = ours["vllm_image_record"](next((file.content for file in facts.files if file.path == IMAGE_RECORD), ""))
-    old = ours["vllm_image_outdated"](record, [image.reference for image in plan.images], plan.image_keep)
+    wanted = [image.reference for image in plan.images]
+    old = ours["vllm_image_outdated"](record, wanted, plan.image_keep, plan.image_protected)
     seen = [{"Id": one.id, "RepoTags": one.tags, "RepoDigests": one.digests} for one in facts.images]
     reason = f"will be removed: an earlier run brought it, and docker.keep_images is {plan.image_keep}"
     return [
@@ -144,7 +164,21 @@ def _server(server: Server, facts: Facts, secrets: Mapping[str, str]) -> list[Ch
     container = next((one for one in facts.containers if one.name == server.container), None)
     state = _unit_state(unit)
     found += [Change(role="vllm_server", subject=server.unit, reason=state)] if state else []
-    return found + _running(server, container, facts)
+    found += _running(server, container, facts)
+    if server.open_firewall and facts.firewall is not None and server.port not in facts.firewall:
+        found.append(Change(role="vllm_server", subject="firewall", reason=f"port {server.port} is not opened"))
+    return found
+
+
+def _closed_again(plan: HostPlan, facts: Facts) -> list[Change]:
+    wanted = {server.port for server in plan.servers if server.open_firewall}
+    return [
+        Change(
+            role="vllm_server", subject="firewall", reason=f"port {port} was opened for a server: will be closed again"
+        )
+        for port in facts.opened_for_us
+        if port not in wanted
+    ]
 
 
 def _unit_file(server: Server, facts: Facts) -> list[Change]:
@@ -210,5 +244,6 @@ def _sha256(text: str) -> str:
 def server_fingerprint(plan: model.HostPlan, server: Server) -> str:
     """What a validation is valid for: everything of the server that could change how it answers."""
     image = next(image for image in plan.images if image.reference == server.image)
-    parts = [server.model_dump(exclude={"benchmark", "health_timeout_s"}), image.model_dump(), plan.hardware]
+    apart = {"benchmark", "health_timeout_s", "drain_timeout_s", "open_firewall"}
+    parts = [server.model_dump(exclude=apart), image.model_dump(), plan.hardware]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -133,6 +133,8 @@ class Facts(Frozen):
     """nvidia-ctk's version; None when the toolkit is not installed"""
     gpu_runtime: bool = False
     """whether Docker would accept --gpus (runtime hook or CDI present)"""
+    gpu_devices: bool = False
+    """whether Docker would accept --device nvidia.com/gpu=… (it reads CDI, and there is a specification)"""
     simulated: bool = False
     """GPUs are a lab's stand-ins (/etc/lab-gpus.csv)"""
     docker: Docker
@@ -151,6 +153,10 @@ class Facts(Frozen):
     """what is at each path asked for: file, directory, other; "" for nothing"""
     health: dict[int, int] = Field(default_factory=dict)
     """by port asked for: status of GET /health; 0 when nothing answered within 3 s"""
+    firewall: tuple[int, ...] | None = None
+    """TCP ports that ufw or firewalld lets through; None: neither is active, or nobody asked"""
+    opened_for_us: tuple[int, ...] = ()
+    """those among them that were closed before a server of ours needed them"""
     boot_id: str = ""
     notes: tuple[str, ...] = ()
     """what the probe could not tell, and why: programs that hung, files that cannot be read, broken markers"""

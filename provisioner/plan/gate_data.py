@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 
 from pydantic import Field
-from ruamel.yaml import YAML
 
 from provisioner.fleet.base import Frozen
+from provisioner.fleet.packaged import read_packaged
 
 _DATA = Path(__file__).parent / "data"
 
@@ -90,4 +90,4 @@ class Gates(Frozen):
 @cache
 def gates() -> Gates:
     """The gates of this program."""
-    return Gates.model_validate(YAML(typ="safe", pure=True).load((_DATA / "gates.yaml").read_text(encoding="utf-8")))
+    return Gates.model_validate(read_packaged(_DATA / "gates.yaml"))

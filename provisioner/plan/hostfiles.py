@@ -25,6 +25,7 @@ def host_files(plan: HostPlan, facts: Facts) -> tuple[HostFile, ...]:
     `nvidia-ctk` adds to daemon.json when it is installed.
     """
     files = [*_daemon_json(plan, facts)]
+    files += [HostFile(path=file.path, content=file.content, mode=file.mode) for file in plan.certificates]
     for server in plan.servers:
         unit = server.unit_file
         files.append(HostFile(path=unit.path, content=unit.content, mode=unit.mode))

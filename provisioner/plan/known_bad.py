@@ -10,10 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from ruamel.yaml import YAML
-
 from provisioner.errors import UsageError
 from provisioner.fleet.base import Frozen
+from provisioner.fleet.packaged import read_packaged
 from provisioner.fleet.suggest import did_you_mean
 
 _DATA = Path(__file__).parent / "data" / "known_bad.yaml"
@@ -59,7 +58,7 @@ class Situation(Frozen):
 @cache
 def entries() -> tuple[Entry, ...]:
     """All there are."""
-    return tuple(Entry(**entry) for entry in YAML(typ="safe", pure=True).load(_DATA.read_text(encoding="utf-8")))
+    return tuple(Entry(**entry) for entry in read_packaged(_DATA))
 
 
 def matching(situation: Situation, allowed: Iterable[str] = (), among: Iterable[Entry] | None = None) -> list[Entry]:

@@ -149,6 +149,10 @@ class Server(Frozen):
     api_key: str | None
     """secret reference"""
     health_timeout_s: int
+    drain_timeout_s: int = 0
+    open_firewall: bool = False
+    unified_memory: bool = False
+    """GPU and host share one memory"""
     reasoning: bool
     tool_call_parser: str | None
     """None: the model may not decide to call tools"""
@@ -184,11 +188,21 @@ class HostPlan(Frozen):
     docker_source: Literal["auto", "distribution", "docker.com"]
     docker_config: dict[str, Any]
     """keys that must be in daemon.json"""
+    docker_version: str | None = None
+    """the only one that will do; None: whatever is there"""
+    docker_stop_others: bool = False
+    gpu_mode: Literal["legacy", "cdi"] = "legacy"
+    check_cuda: bool = True
+    """False: an image with a newer CUDA than the driver's is accepted here"""
+    certificates: tuple[File, ...] = ()
+    """of the authorities that registries trust in"""
     images: tuple[Image, ...]
     image_min_free_gib: int
     """free space that must be there before an image is fetched or built"""
     image_keep: int = 1
     """how many earlier sets of images stay on the host"""
+    image_protected: tuple[str, ...] = ()
+    """references of images that stay in any case: the host can go back to them"""
     registries: tuple[RegistryLogin, ...] = ()
     cache_dir: str
     weights_download: bool = True

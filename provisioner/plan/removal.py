@@ -8,6 +8,9 @@ from typing import Any
 from provisioner.fleet.base import Frozen
 from provisioner.plan.render import filters
 
+RECORD = "/var/lib/vllm/installed.json"
+"""on every host, written by the roles"""
+
 
 class Removal(Frozen):
     """One host, in words."""

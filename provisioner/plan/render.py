@@ -36,6 +36,12 @@ def daemon_json(current: str, wanted: Mapping[str, Any]) -> str:
     return current if merged == read["config"] else str(engine["docker_engine_json"](merged))
 
 
+def daemon_keys(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Keys of daemon.json that differ once `wanted` is in it."""
+    keys: list[str] = filters("docker_engine")["docker_engine_changed"](current, wanted)
+    return keys
+
+
 @cache
 def filters(role: str) -> Mapping[str, Callable[..., Any]]:
     """A role's own filters, so that there is one code for both ways."""

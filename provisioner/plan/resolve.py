@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 
 from provisioner.errors import HostError
 from provisioner.fleet.base import Platform
@@ -15,13 +15,15 @@ from provisioner.plan import flags, model, render, variables
 from provisioner.plan.absent import ENV_DIR, UNIT_DIR, absent_files, absent_servers
 from provisioner.plan.arguments import at_commit, server_argv
 from provisioner.plan.bench import benchmark, default_max_num_seqs
-from provisioner.plan.docker_run import docker_run, gpus_value
+from provisioner.plan.docker_config import certificate_path, docker_config
+from provisioner.plan.docker_run import docker_run, gpu_flags, gpus_value
 from provisioner.plan.exposure import exposure
 from provisioner.plan.facts import Facts
 from provisioner.plan.images import image_of
 from provisioner.plan.lock import UNLOCKED, Lock, is_commit
 from provisioner.plan.plugins import REVISION, plugins_of
 from provisioner.plan.registries import logins
+from provisioner.plan.release import current
 from provisioner.plan.same import kept
 from provisioner.plan.server_checks import check_server
 from provisioner.plan.versions import gate_env, older
@@ -53,10 +55,18 @@ def plan_host(
         hardware_name=f"{len(facts.gpus)} × {facts.gpus[0].name}" + (" (simulated)" if facts.simulated else ""),
         simulated=facts.simulated,
         docker_source=fleet.docker.source,
-        docker_config=_docker_config(fleet),
+        docker_config=docker_config(fleet.docker),
+        docker_version=fleet.docker.version,
+        docker_stop_others=fleet.docker.stop_others,
+        gpu_mode=fleet.docker.gpus,
+        check_cuda=not any("cuda-driver" in server.allow_known_bad for server in fleet.servers_on(host.name)),
+        certificates=tuple(
+            model.File(path=certificate_path(registry), content=text) for registry, text in fleet.certificates.items()
+        ),
         images=images,
         image_min_free_gib=fleet.docker.min_free_gib,
         image_keep=fleet.docker.keep_images,
+        image_protected=serving.images if (serving := current(facts)) else (),
         registries=logins(fleet.docker.registries, images),
         cache_dir=fleet.weights.cache_dir,
         weights_download=fleet.weights.download,
@@ -99,7 +109,7 @@ def _server(
 ) -> _Resolved:
     gpu_count = _gpu_count(server, facts)
     planned, image, weights, plugins, command, notes = _decided(
-        server, recipe, profile, platform, gpu_count, fleet.weights.cache_dir, lock
+        server, recipe, profile, platform, gpu_count, fleet.weights.cache_dir, fleet.docker.gpus, lock
     )
     version, bench = image.vllm_version, planned.benchmark
     checked = check_server(server, recipe, command, profile, facts, version, planned.argv, bench.argv)
@@ -117,6 +127,7 @@ def _decided(
     platform: Platform,
     gpu_count: int,
     cache_dir: str,
+    gpu_mode: Literal["legacy", "cdi"],
     lock: Lock,
 ) -> _Decided:
     """All of a server that is the same on every host of a kind, with what an operator should know about it."""
@@ -138,7 +149,7 @@ def _decided(
     run = docker_run(
         container=container,
         image=image.reference,
-        gpus=gpus_value(server.gpus),
+        gpus=gpu_flags(server.gpus, gpu_mode),
         ipc=server.ipc,
         cache_dir=cache_dir,
         plugin_dir=PLUGIN_DIR,
@@ -149,6 +160,8 @@ def _decided(
         env=env,
         secret_path=secret_path,
         argv=argv,
+        port=server.port,
+        unified_memory=profile.unified_memory,
     )
     secret_file = None
     if server.api_key and secret_path:
@@ -166,6 +179,9 @@ def _decided(
         image=image.reference,
         argv=argv,
         port=server.port,
+        drain_timeout_s=server.drain_timeout_s,
+        open_firewall=server.open_firewall,
+        unified_memory=profile.unified_memory,
     )
     max_len = flags.value_of(argv, "--max-model-len")
     max_seqs = flags.value_of(argv, "--max-num-seqs")
@@ -206,6 +222,9 @@ def _decided(
         secret_file=secret_file,
         api_key=server.api_key,
         health_timeout_s=server.health_timeout_s,
+        drain_timeout_s=server.drain_timeout_s,
+        open_firewall=server.open_firewall,
+        unified_memory=profile.unified_memory,
         reasoning=flags.any_flag(argv, "--reasoning-parser"),
         tool_call_parser=_tool_call_parser(argv),
         log_stats=not flags.any_flag(argv, "--disable-log-stats"),
@@ -289,14 +308,6 @@ def _weights(weights: list[model.Weights]) -> tuple[model.Weights, ...]:
                 hint="give its servers the same --revision, or place them on different hosts",
             )
     return unique
-
-
-def _docker_config(fleet: Fleet) -> dict[str, Any]:
-    wanted = {
-        "registry-mirrors": list(fleet.docker.registry_mirrors),
-        "insecure-registries": list(fleet.docker.insecure_registries),
-    }
-    return {key: value for key, value in wanted.items() if value}
 
 
 T = TypeVar("T")

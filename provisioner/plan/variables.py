@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from provisioner.plan import model
+from provisioner.plan.docker_config import proxy_environment
 from provisioner.plan.same import kept
 from provisioner.plan.systemd import exec_line, text
 
@@ -48,6 +49,9 @@ def server_element(
     image: str,
     argv: Sequence[str],
     port: int,
+    drain_timeout_s: int = 0,
+    open_firewall: bool = False,
+    unified_memory: bool = False,
 ) -> dict[str, Any]:
     """One element of `vllm_server_list`, which the unit template is rendered from. `argv`: after `vllm serve`."""
     return {
@@ -61,6 +65,9 @@ def server_element(
         "image": image,
         "argv": ["serve", *argv],
         "port": port,
+        "drain_timeout_s": drain_timeout_s,
+        "open_firewall": open_firewall,
+        "unified_memory": unified_memory,
     }
 
 
@@ -68,21 +75,29 @@ def role_variables(plan: model.HostPlan) -> dict[str, Any]:
     """Every variable of site.yml's roles for this host."""
     return {
         "docker_engine_source": plan.docker_source,
+        "docker_engine_version": plan.docker_version or "",
         "docker_engine_config": plan.docker_config,
+        "docker_engine_registry_cas": {file.path.split("/")[-2]: file.content for file in plan.certificates},
+        "docker_engine_stop_others": plan.docker_stop_others,
         "docker_engine_buildx_required": any(image.build for image in plan.images),
+        "nvidia_container_toolkit_mode": plan.gpu_mode,
+        "nvidia_container_toolkit_check_cuda": plan.check_cuda,
         "nvidia_container_toolkit_proof_image": plan.images[0].reference if plan.images else "",
         "vllm_image_list": [_image(image) for image in plan.images],
         "vllm_image_min_free_gib": plan.image_min_free_gib,
         "vllm_image_keep": plan.image_keep,
+        "vllm_image_protected": list(plan.image_protected),
         "vllm_image_registries": [
             {"registry": login.registry, "username": login.username, "password": secret(login.password)}
             for login in plan.registries
         ],
+        "vllm_image_proxies": proxy_environment(plan.docker_config),
         "model_weights_cache_dir": plan.cache_dir,
         "model_weights_download": plan.weights_download,
         "model_weights_plugin_dir": plan.plugin_dir,
         "model_weights_endpoint": plan.hub_endpoint or "",
         "model_weights_token": secret(plan.hub_token) if plan.hub_token else "",
+        "model_weights_proxies": proxy_environment(plan.docker_config),
         "model_weights_list": [weights.model_dump() for weights in plan.weights],
         "model_weights_plugins": [plugin.model_dump() for plugin in plan.plugins],
         "vllm_server_list": [_server(server) for server in plan.servers],
@@ -118,4 +133,7 @@ def _server(server: model.Server) -> dict[str, Any]:
         image=server.image,
         argv=server.argv,
         port=server.port,
+        drain_timeout_s=server.drain_timeout_s,
+        open_firewall=server.open_firewall,
+        unified_memory=server.unified_memory,
     )

@@ -40,6 +40,7 @@ def gather(store: Store, run: RunRow, *, now: datetime, root: Path | None = None
     return Report(
         run=run,
         ending=ending(run),
+        steps=store.steps(run.id),
         made_at=now,
         hosts=tuple(_host(name, directory, events, verdicts, histories) for name in names),
         others=tuple(trend for trend in histories if trend.host not in names),

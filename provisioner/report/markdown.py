@@ -10,6 +10,7 @@ from provisioner.history.verdict import ServerVerdict
 from provisioner.report.model import HostReport, Report
 from provisioner.report.page import command
 from provisioner.report.table import CAPTION, HISTORY, NUMBERS, row
+from provisioner.report.terminal import course
 from provisioner.report.trend import mark_text, trend_line
 from provisioner.report.words import count, day, moment
 
@@ -38,6 +39,7 @@ def markdown(report: Report) -> str:
         f"# {escape(report.run.fleet)}: {report.ending}",
         f"Run `{report.run.id}`, {moment(report.run.began_at)}{took}, by {escape(report.run.user)}",
         *_servers(report),
+        *_course(report),
         *_failures(report),
         "## Hosts",
     ]
@@ -70,6 +72,11 @@ def _servers(report: Report) -> list[str]:
     rows = [[escape(row(verdict, history)[name]) for name in COLUMNS] for verdict in report.verdicts]
     right = [index for index, name in enumerate(COLUMNS) if name in NUMBERS]
     return ["## Servers", _table(COLUMNS, rows, right), CAPTION]
+
+
+def _course(report: Report) -> list[str]:
+    steps = course(report)
+    return ["## Rollout", "\n".join(f"- {escape(step)}" for step in steps)] if steps else []
 
 
 def _failures(report: Report) -> list[str]:

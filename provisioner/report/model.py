@@ -11,6 +11,7 @@ from provisioner.fleet.base import Frozen
 from provisioner.history.events import Event, Phase
 from provisioner.history.rows import Measurement, RunRow
 from provisioner.history.rundir import HostOutcome
+from provisioner.history.steps import Step
 from provisioner.history.verdict import ServerVerdict
 from provisioner.plan.model import Change, HostPlan
 
@@ -105,6 +106,8 @@ class Report(Frozen):
     hosts: tuple[HostReport, ...]
     others: tuple[Trend, ...] = ()
     """of hosts of the fleet that the run did nothing on"""
+    steps: tuple[Step, ...] = ()
+    """of a rollout, in the order they were taken"""
     before: tuple[Measurement, ...] = ()
     """benchmarks of the fleet in other runs, oldest first"""
 

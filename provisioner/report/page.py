@@ -21,6 +21,7 @@ from provisioner.report.glossary import GLOSSARY
 from provisioner.report.model import HostReport, Report, Trend
 from provisioner.report.pareto import Point, front, of_measurement, of_verdict
 from provisioner.report.sparkline import bounds
+from provisioner.report.terminal import course
 from provisioner.report.trend import mark_text
 from provisioner.report.vega import Spec
 
@@ -73,6 +74,7 @@ def page(report: Report, drawn: Draw = draw) -> str:
         command_line=_typed(report.run.command),
         verdicts=verdicts,
         failed=[host for host in report.hosts if host.state == "failed"],
+        course=course(report),
         passed=sum(verdict.passed for verdict in verdicts),
         simulated=any(verdict.simulated for verdict in verdicts),
         total=sum(verdict.benchmark.output_throughput for verdict in verdicts if verdict.benchmark),

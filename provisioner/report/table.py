@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from rich.markup import escape
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from provisioner.history.verdict import ServerVerdict
 from provisioner.report.sparkline import sparkline
 from provisioner.report.words import NONE, engine_label, hardware_label, number, pair
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 HISTORY = "history"
 COLUMNS = (
@@ -61,6 +61,9 @@ def row(verdict: ServerVerdict, history: History = _NO_HISTORY) -> dict[str, str
 
 def table(verdicts: Sequence[ServerVerdict], history: History = _NO_HISTORY) -> Table:
     """The table for a terminal; the column `history` is there when a server has any."""
+    from rich.markup import escape
+    from rich.table import Table
+
     rows = [row(verdict, history) for verdict in verdicts]
     columns, caption = _shape(rows)
     built = Table(title="Servers", caption=caption, caption_justify="left", title_justify="left")

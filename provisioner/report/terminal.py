@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from provisioner.history.progress import duration
+from provisioner.history.steps import Step
 from provisioner.history.verdict import ServerVerdict
 from provisioner.report.model import HostReport, Report
 from provisioner.report.trend import mark_text, trend_line
@@ -19,7 +20,7 @@ def head(report: Report) -> str:
 
 def foot(report: Report) -> str:
     """How each server went over time, then what failed and why; "" where there is nothing to tell."""
-    lines: list[str] = []
+    lines = course(report)
     for host in report.hosts:
         lines += _over_time(host)
         lines += failures(host.verdicts)
@@ -28,6 +29,19 @@ def foot(report: Report) -> str:
                 lines.append(f"{host.name}: {event.phase}: {event.task} failed")
                 lines += [f"    {line}" for line in event.detail.splitlines()]
     return "\n".join(lines)
+
+
+def course(report: Report) -> list[str]:
+    """The steps of a rollout of more than one wave, or of one that did not come to its end; a line each."""
+    kinds = [step.kind for step in report.steps]
+    if kinds.count("wave") < 2 and kinds[-1:] in ([], ["finished"]):
+        return []
+    return [f"{step.time.astimezone():%H:%M:%S}  {_step(step)}" for step in report.steps]
+
+
+def _step(step: Step) -> str:
+    about = ", ".join(step.hosts[:8]) + (f" and {len(step.hosts) - 8} more" if len(step.hosts) > 8 else "")
+    return ": ".join(part for part in (step.kind.replace("_", " "), step.wave, about, step.detail) if part)
 
 
 def failures(verdicts: Sequence[ServerVerdict]) -> list[str]:

@@ -61,7 +61,7 @@ class BaselineGate:
         """Takes the benchmarks of every host that ended well into its baseline, where the fleet file lets it: not
         those that the gate could not decide about."""
         for outcome in outcomes:
-            if outcome.exit_code != Exit.OK:
+            if outcome.exit_code != Exit.OK or outcome.state not in ("promoted", "unchanged"):
                 continue
             for verdict in outcome.verdicts:
                 if self._acceptable(verdict):

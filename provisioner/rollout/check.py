@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 from provisioner.apply.runner import HostResult, Strategy, apply
 from provisioner.history.events import Event, OnEvent
+from provisioner.plan.roles import roles_to_run
 from provisioner.rollout.execute import HostOutcome, outcome_of
 from provisioner.rollout.survey import Survey
 
@@ -33,6 +34,7 @@ def check(
             interrupted=interrupted,
             strategy=strategy,
             check=True,
+            roles=roles_to_run(seen.changes for seen in survey.fit if seen.changes),
         )
 
 

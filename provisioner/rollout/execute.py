@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,11 +13,16 @@ from provisioner.errors import Exit, HostError, ProvisionError, UnreachableError
 from provisioner.history.events import Event, OnEvent
 from provisioner.history.verdict import ServerVerdict
 from provisioner.hosts.probe import probe
+from provisioner.plan.bundle import bundle_variables
 from provisioner.plan.diff import server_fingerprint
 from provisioner.plan.model import HostPlan, Server
 from provisioner.plan.proof import Proof
+from provisioner.plan.release import release_id
+from provisioner.plan.roles import roles_to_run
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import remove_proof, write_proof
+from provisioner.rollout.sending import clear, send, update_packages
+from provisioner.rollout.state import State
 from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
 from provisioner.validate.validate import Depth, SpeedGate, ungated, validate_host
 
@@ -36,6 +41,10 @@ class Options:
     """told as soon as a server has one, from the thread of its host"""
     speed_gate: SpeedGate = ungated
     """compares each benchmark with others"""
+    too_late: Callable[[Sequence[str]], str | None] = lambda _hosts: None
+    """why a wave of these hosts must not begin any more; None where it may"""
+    results: str = "benchmarks"
+    """folder of the run for what benchmarks tell"""
 
 
 @dataclass(frozen=True)
@@ -51,36 +60,38 @@ class HostOutcome:
     """why it failed, ending with the host's own words"""
     untouched: bool = False
     """it was as planned and proven: nothing was done"""
+    touched: bool = False
+    """it was changed, by this run or by one that was cut off: what is on it now is not its release"""
+    state: State = "unchanged"
+    """where a rollout left it"""
+    pending: bool = False
+    """it has work and its turn never came"""
+    rollback: str = ""
+    """what became of bringing it back, in words"""
 
 
 def execute(
-    survey: Survey, connections: Connections, run_dir: Path, *, on_event: OnEvent, options: Options
+    survey: Survey,
+    connections: Connections,
+    run_dir: Path,
+    *,
+    on_event: OnEvent,
+    options: Options,
+    part: str = "",
 ) -> tuple[HostOutcome, ...]:
-    """Applies and validates every fit host that needs it, in the fleet's order. Unfit hosts are not touched."""
-    results = _apply(survey, connections, run_dir, on_event, options)
-    outcomes = {seen.host.name: _outcome_before(seen, results) for seen in survey.hosts}
-    todo = [seen for seen in survey.work if outcomes[seen.host.name].exit_code == Exit.OK]
-    if todo and not options.interrupted():
-        with ThreadPoolExecutor(max_workers=min(MAX_WORKERS, len(todo))) as pool:
-            futures = {
-                pool.submit(
-                    _validate, survey, seen, connections, run_dir, on_event, options, outcomes[seen.host.name]
-                ): seen.host.name
-                for seen in todo
-            }
-            for future in as_completed(futures):
-                name = futures[future]
-                try:
-                    outcomes[name] = future.result()
-                except ProvisionError as error:
-                    outcomes[name] = replace(outcomes[name], exit_code=Exit(error.exit_code), message=_words(error))
-    elif todo:
-        outcomes |= {
-            seen.host.name: replace(
-                outcomes[seen.host.name], exit_code=Exit.INTERRUPTED, message="interrupted before validation"
-            )
-            for seen in todo
-        }
+    """Applies and validates every fit host that needs it. Unfit hosts are not touched. Outcomes in the fleet's order.
+
+    A host is validated as soon as it is applied, while others are still at work: none waits for another. What Ansible
+    leaves lies in the folder `part` of the run, which is fresh.
+    """
+    with _Validations(survey, connections, run_dir, on_event, options) as validations:
+        lost, results = _apply(survey, connections, run_dir / part, on_event, options, validations.start)
+        outcomes = {seen.host.name: _outcome_before(seen, lost, results) for seen in survey.hosts}
+        for seen in survey.work:
+            if outcomes[seen.host.name].exit_code == Exit.OK:
+                validations.start(seen.host.name)
+        for name, found in validations.results():
+            outcomes[name] = replace(found, changed=outcomes[name].changed, touched=outcomes[name].touched)
     for outcome in outcomes.values():
         # Validation says itself how it ended, and an interrupted host stands where it stood.
         if not outcome.verdicts and outcome.exit_code != Exit.INTERRUPTED:
@@ -95,13 +106,60 @@ def exit_code(outcomes: Sequence[HostOutcome]) -> Exit:
     return next((code for code in order if code in codes), Exit.OK)
 
 
+class _Validations:
+    """Hosts being validated, each once and side by side."""
+
+    def __init__(
+        self, survey: Survey, connections: Connections, run_dir: Path, on_event: OnEvent, options: Options
+    ) -> None:
+        self._seen = {seen.host.name: seen for seen in survey.work}
+        self._survey, self._connections, self._run_dir = survey, connections, run_dir
+        self._on_event, self._options = on_event, options
+        self._pool = ThreadPoolExecutor(max_workers=min(MAX_WORKERS, max(1, len(self._seen))))
+        self._futures: dict[str, Future[HostOutcome]] = {}
+
+    def __enter__(self) -> _Validations:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def start(self, name: str) -> None:
+        """Validates the host, unless it is being validated or the run was interrupted."""
+        if name not in self._futures:
+            self._futures[name] = self._pool.submit(self._validate, self._seen[name])
+
+    def results(self) -> Iterator[tuple[str, HostOutcome]]:
+        """Every host that was started, as it ends."""
+        names = {future: name for name, future in self._futures.items()}
+        for future in as_completed(names):
+            yield names[future], future.result()
+
+    def _validate(self, seen: HostSurvey) -> HostOutcome:
+        before = HostOutcome(seen.host.name, Exit.OK)
+        if self._options.interrupted():
+            return replace(before, exit_code=Exit.INTERRUPTED, message="interrupted before validation")
+        try:
+            return _validate(
+                self._survey, seen, self._connections, self._run_dir, self._on_event, self._options, before
+            )
+        except ProvisionError as error:
+            return replace(before, exit_code=Exit(error.exit_code), message=_words(error))
+
+
 def _apply(
-    survey: Survey, connections: Connections, run_dir: Path, on_event: OnEvent, options: Options
-) -> dict[str, HostResult]:
+    survey: Survey,
+    connections: Connections,
+    folder: Path,
+    on_event: OnEvent,
+    options: Options,
+    on_applied: Callable[[str], None],
+) -> tuple[dict[str, HostResult], dict[str, HostResult]]:
+    """Hosts that were gone before anything was changed, and what Ansible made of the others."""
     plans: list[HostPlan] = []
-    lost: dict[str, HostResult] = {}
+    lost = _send_all(survey, connections, on_event)
     for seen in survey.work:
-        if seen.plan and seen.changes:
+        if seen.plan and seen.changes and seen.host.name not in lost:
             try:
                 # From the first change on the old proof says nothing about what runs here.
                 for server in seen.plan.servers:
@@ -111,17 +169,50 @@ def _apply(
             else:
                 plans.append(seen.plan)
     if not plans:
-        return lost
+        return lost, {}
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     results = apply(
-        run_dir,
+        folder,
         survey.fleet,
         plans,
         survey.secrets,
         on_event=on_event,
         interrupted=options.interrupted,
         strategy=options.strategy,
+        more={
+            seen.plan.host: bundle_variables(seen.plan, seen.bundled)
+            for seen in survey.work
+            if seen.plan and seen.bundled
+        },
+        roles=roles_to_run(seen.changes for seen in survey.work if seen.changes),
+        on_applied=on_applied,
     )
-    return lost | {result.host: result for result in results}
+    return lost, {result.host: result for result in results}
+
+
+def _send_all(survey: Survey, connections: Connections, on_event: OnEvent) -> dict[str, HostResult]:
+    """Brings each host what it gets from the bundle; the hosts that could not be brought it."""
+    folder = survey.bundle
+    todo = [seen for seen in survey.work if seen.changes and seen.bundled]
+    if folder is None or not todo:
+        return {}
+
+    def send_one(seen: HostSurvey) -> HostResult | None:
+        def say(words: str) -> None:
+            on_event(Event(host=seen.host.name, phase="apply", task=f"bundle: {words}", status="running"))
+
+        try:
+            if seen.bundled:
+                transport = connections.connect(seen.host)
+                send(transport, folder, seen.bundled.blobs(), say)
+                if seen.bundled.packages:
+                    update_packages(transport, seen.bundled.packages.folder)
+        except ProvisionError as error:
+            return _lost(seen.host.name, error)
+        return None
+
+    with ThreadPoolExecutor(max_workers=min(MAX_WORKERS, len(todo))) as pool:
+        return {result.host: result for result in pool.map(send_one, todo) if result}
 
 
 def _lost(host: str, error: ProvisionError) -> HostResult:
@@ -133,12 +224,17 @@ def _words(error: ProvisionError) -> str:
     return "\n".join(filter(None, [str(error), getattr(error, "log", "")]))
 
 
-def _outcome_before(seen: HostSurvey, results: dict[str, HostResult]) -> HostOutcome:
+def _outcome_before(seen: HostSurvey, lost: Mapping[str, HostResult], results: Mapping[str, HostResult]) -> HostOutcome:
     name = seen.host.name
     if not seen.fit:
         return HostOutcome(name, seen.exit_code, message="; ".join(seen.problems))
-    result = results.get(name)
-    return outcome_of(result) if result else HostOutcome(name, Exit.OK, untouched=not seen.work)
+    if name in lost:
+        return outcome_of(lost[name])
+    if name in results:
+        return replace(outcome_of(results[name]), touched=True)
+    # One that a run left between Ansible and the gate is as planned, and still not its release.
+    cut_off = seen.work and seen.plan is not None and seen.release != release_id(seen.plan)
+    return HostOutcome(name, Exit.OK, untouched=not seen.work, touched=cut_off)
 
 
 def outcome_of(result: HostResult) -> HostOutcome:
@@ -164,17 +260,22 @@ def _validate(
     plan = seen.plan
     if plan is None or seen.facts is None:
         return outcome
+    if not seen.changes and not seen.unproven:
+        return outcome
     facts = seen.facts
     connections.drop(seen.host)  # it may have died of idleness while Ansible worked
     transport = connections.connect(seen.host)
     if seen.changes:
         repos = [*(one.repo for one in plan.weights), *(one.repo for one in plan.plugins)]
         repos = [] if plan.weights_download else repos
-        request = probe_request(survey.fleet, seen.host, [plugin.file for plugin in plan.plugins], repos)
+        files = [plugin.file for plugin in plan.plugins]
+        request = probe_request(survey.fleet, seen.host, files, repos, servers=plan.servers)
         facts = probe(transport, request)
         left = look_again(seen, facts, survey.secrets).changes
         # A server that is crashing by now is the validation's to explain, with its log.
         wrong = [change for change in (left.changes if left else ()) if change.role != "vllm_server"]
+        if seen.bundled and seen.bundled.blobs():
+            clear(transport)
         if wrong:
             text = "; ".join(f"{change.subject}: {change.reason}" for change in wrong)
             raise HostError(f"{plan.host}: still not as planned after Ansible succeeded: {text}")
@@ -183,7 +284,7 @@ def _validate(
         plan,
         survey.secrets,
         on_event=on_event,
-        results_dir=run_dir / "benchmarks" / plan.host,
+        results_dir=run_dir / options.results / plan.host,
         depth=options.depth,
         interrupted=options.interrupted,
         speed_gate=options.speed_gate,

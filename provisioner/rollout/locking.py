@@ -45,10 +45,20 @@ def read_lock(fleet: Fleet, recipes: Mapping[str, Recipe]) -> Lock | None:
     return lock
 
 
-def check_survey(seen: Survey, recipes: Mapping[str, Recipe]) -> None:
-    """UsageError naming everything that the survey's lock lacks; nothing where there is no lock."""
+def without_images(lock: Lock | None) -> Lock | None:
+    """The lock as plans are made with it where images come from archives, which cannot give Docker a digest."""
+    return lock.model_copy(update={"images": {}}) if lock else None
+
+
+def check_survey(seen: Survey, recipes: Mapping[str, Recipe], *, images: bool = True) -> None:
+    """UsageError naming everything that the survey's lock lacks; nothing where there is no lock.
+
+    `images` False leaves them out: see `without_images`.
+    """
     if seen.lock is not None:
-        check_locked(_lacking(seen, recipes), locks.lock_file(seen.fleet.path), _command(seen.fleet))
+        lacking = _lacking(seen, recipes)
+        lacking = lacking if images else lacking.model_copy(update={"images": {}})
+        check_locked(lacking, locks.lock_file(seen.fleet.path), _command(seen.fleet))
 
 
 def make_lock(
@@ -78,7 +88,7 @@ def look_up(fleet: Fleet, wanted: Needs, token: str | None, credentials: Mapping
     from provisioner.upstream import git, hub, registry  # their libraries take their time to import
 
     logins = {host: registry.Credentials(*pair) for host, pair in credentials.items()}
-    registries = registry.Registries(fleet.docker.registry_mirrors, fleet.docker.insecure_registries, logins)
+    registries = registry.Registries.of(fleet, logins)
     models = hub.Hub(fleet.hub.endpoint or hub.HUGGING_FACE, token)
 
     def plugin(repo: str, revision: str, file: str) -> LockedPlugin:

@@ -16,14 +16,12 @@ from provisioner.fleet.models import Fleet, Host
 from provisioner.history.events import Event, OnEvent
 from provisioner.hosts.probe import LAUNCH
 from provisioner.hosts.transport import Transport
-from provisioner.plan.removal import Removal, removal
+from provisioner.plan.removal import RECORD, Removal, removal
 from provisioner.rollout.connections import Connections
 
 LOOK_TIMEOUT_S = 300.0
 """counting the bytes of a cache on a slow disk takes a while"""
 MAX_WORKERS = 32
-RECORD = "/var/lib/vllm/installed.json"
-"""on every host, written by the roles"""
 BEGIN, END = "<<<provision-removal", "provision-removal>>>"
 _ASK = """
 import json, sys, types

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from provisioner.apply.inventory import secret_references
 from provisioner.errors import Exit, HostError, ProvisionError
@@ -13,13 +14,18 @@ from provisioner.history.events import Event, OnEvent
 from provisioner.hosts.lease import FILE as LEASE
 from provisioner.hosts.probe import ProbeRequest, ProbeResult, probe_all
 from provisioner.plan.absent import ENV_DIR, MARK, PATTERNS, UNIT_DIR
+from provisioner.plan.bundle import Bundled, Manifest, bundled, from_bundle
 from provisioner.plan.diff import DAEMON_JSON, IMAGE_RECORD, changes
+from provisioner.plan.docker_config import certificate_path
 from provisioner.plan.facts import Facts
 from provisioner.plan.lock import UNLOCKED, Lock
 from provisioner.plan.model import Changes, HostPlan, connect_address
+from provisioner.plan.model import Server as PlannedServer
 from provisioner.plan.plugins import plugin_names
 from provisioner.plan.preflight import DOCKER_ROOT, fitness, obstacles
 from provisioner.plan.proof import doubt
+from provisioner.plan.release import CURRENT, current, release_id
+from provisioner.plan.removal import RECORD
 from provisioner.plan.resolve import PLUGIN_DIR, plan_host
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import proof_path, proven
@@ -36,9 +42,13 @@ class HostSurvey:
     changes: Changes | None = None
     unproven: Mapping[str, str] = field(default_factory=dict)
     """servers that have not passed validation as what they are now → why it is not known that they serve"""
+    unaccepted: bool = False
+    """it is as planned and proven, and the plan is not yet its release: a run ended before its wave had passed"""
     problems: tuple[str, ...] = ()
     """what stands in the way, before anything is changed"""
     exit_code: Exit = Exit.OK
+    bundled: Bundled | None = None
+    """what it gets from a bundle"""
 
     @property
     def fit(self) -> bool:
@@ -47,7 +57,13 @@ class HostSurvey:
     @property
     def work(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self.changes) or bool(self.unproven)
+        return bool(self.changes) or bool(self.unproven) or self.unaccepted
+
+    @property
+    def release(self) -> str | None:
+        """Id of the release that it serves; None before the first."""
+        serving = current(self.facts) if self.facts else None
+        return serving.id if serving else None
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,10 @@ class Survey:
     secrets: Mapping[str, str]
     lock: Lock | None = None
     """what the plans were made with"""
+    environment: Mapping[str, str] | None = None
+    """where `env:` references looked, instead of our own"""
+    bundle: Path | None = None
+    """where hosts get what they lack from, in place of fetching it"""
 
     @property
     def fit(self) -> tuple[HostSurvey, ...]:
@@ -82,12 +102,14 @@ def survey(
     compare: bool = True,
     environment: Mapping[str, str] | None = None,
     lock: Lock | None = None,
+    bundle: tuple[Path, Manifest] | None = None,
 ) -> Survey:
     """Probes all hosts at once, one round trip each, and plans each as soon as its facts are there.
 
     `compare` False leaves out what differs, for which alone secrets are needed. Raises UsageError when one cannot be
     resolved; everything else is said per host. `environment`: where `env:` references look, instead of our own.
     `lock`: what the plans are made with; what it lacks is planned as it is written (`locking.check_survey`).
+    `bundle`: a host that lacks something which is not in it is not fit.
     """
     for host in fleet.hosts:
         on_event(Event(host=host.name, phase="probe", status="running", task="looking at the host"))
@@ -98,10 +120,11 @@ def survey(
     found: dict[str, HostSurvey] = {}
     for result in probe_all(fleet.hosts, connections.connect, requests):
         seen = _plan(fleet, fleet.host(result.host), result, recipes, lock or UNLOCKED)
+        seen = with_bundle(seen, bundle[1]) if bundle else seen
         found[result.host] = seen
         on_event(_event(seen))
     hosts = [found[host.name] for host in fleet.hosts]
-    whole = Survey(fleet=fleet, hosts=tuple(hosts), secrets={}, lock=lock)
+    whole = Survey(fleet=fleet, hosts=tuple(hosts), secrets={}, lock=lock, bundle=bundle[0] if bundle else None)
     return _compared(whole, environment) if compare else whole
 
 
@@ -121,15 +144,25 @@ def planned_again(
     return _compared(whole, environment) if compare else whole
 
 
-def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str], models: Iterable[str] = ()) -> ProbeRequest:
+def probe_request(
+    fleet: Fleet,
+    host: Host,
+    plugins: Iterable[str],
+    models: Iterable[str] = (),
+    servers: Iterable[PlannedServer] = (),
+) -> ProbeRequest:
     """What the probe must look at: everything that any plan of this host could manage. `plugins`: names of files;
-    `models`: repositories that somebody else brings."""
-    servers = fleet.servers_on(host.name)
-    archives = [image.archive for server in servers for image in server.image.values() if image.archive]
-    units = tuple(f"vllm-{server.name}.service" for server in servers)
-    public = [DAEMON_JSON, IMAGE_RECORD, LEASE, *(f"{UNIT_DIR}/{unit}" for unit in units)]
-    public += [proof_path(server.name) for server in servers]
-    private = [f"{ENV_DIR}/{server.name}.env" for server in servers]
+    `models`: repositories that somebody else brings; `servers`: those of a plan that the fleet file may not have."""
+    written = fleet.servers_on(host.name)
+    archives = [image.archive for server in written for image in server.image.values() if image.archive]
+    served = [(one.name, one.port, one.host) for one in written] + [(one.name, one.port, one.host) for one in servers]
+    names = dict.fromkeys(name for name, _, _ in served)
+    health = dict.fromkeys((port, connect_address(address)) for _, port, address in served)
+    units = tuple(f"vllm-{name}.service" for name in names)
+    public = [DAEMON_JSON, IMAGE_RECORD, CURRENT, LEASE, *(f"{UNIT_DIR}/{unit}" for unit in units)]
+    public += [proof_path(name) for name in names]
+    public += [certificate_path(registry) for registry in fleet.certificates]
+    private = [f"{ENV_DIR}/{name}.env" for name in names]
     private += [f"{PLUGIN_DIR}/{plugin}" for plugin in plugins]
     return ProbeRequest(
         files=(*public, *private),
@@ -142,9 +175,20 @@ def probe_request(fleet: Fleet, host: Host, plugins: Iterable[str], models: Iter
         cached=tuple(dict.fromkeys(models)),
         paths=tuple(dict.fromkeys(str(archive.path) for archive in archives if archive.at == "host")),
         disk_paths=(DOCKER_ROOT, fleet.weights.cache_dir),
-        ports=tuple(server.port for server in servers),
-        health=tuple((server.port, connect_address(server.host)) for server in servers),
+        ports=tuple(dict.fromkeys(port for port, _ in health)),
+        firewall=any(server.open_firewall for server in written),
+        record=RECORD,
+        health=tuple(health),
     )
+
+
+def with_bundle(seen: HostSurvey, manifest: Manifest) -> HostSurvey:
+    """The same host, given what a bundle has."""
+    if seen.plan is None or seen.facts is None or seen.problems:
+        return seen
+    found, lacking = bundled(seen.plan, seen.facts, manifest)
+    code = Exit.BAD_INPUT if lacking else Exit.OK
+    return replace(seen, bundled=found, problems=lacking, exit_code=code)
 
 
 def look_again(seen: HostSurvey, facts: Facts, secrets: Mapping[str, str]) -> HostSurvey:
@@ -189,18 +233,22 @@ def _planned(fleet: Fleet, host: Host, facts: Facts, recipes: Mapping[str, Recip
 def _compared(seen: Survey, environment: Mapping[str, str] | None) -> Survey:
     # Secrets are resolved once the plans say which; values stay in memory.
     secrets = resolve_secrets(secret_references([host.plan for host in seen.hosts if host.plan]), environment)
-    return replace(seen, hosts=tuple(_compare(host, secrets) for host in seen.hosts), secrets=secrets)
+    hosts = tuple(_compare(host, secrets) for host in seen.hosts)
+    return replace(seen, hosts=hosts, secrets=secrets, environment=environment)
 
 
 def _compare(seen: HostSurvey, secrets: Mapping[str, str]) -> HostSurvey:
     if seen.plan is None or seen.facts is None:
         return seen
     differing = changes(seen.plan, seen.facts, secrets)
+    differing = from_bundle(differing, seen.bundled) if seen.bundled else differing
     doubts = {
         server.name: doubt(seen.plan, server, seen.facts, proven(seen.facts, server.name))
         for server in seen.plan.servers
     }
-    return replace(seen, changes=differing, unproven={name: why for name, why in doubts.items() if why})
+    unproven = {name: why for name, why in doubts.items() if why}
+    unaccepted = not differing and not unproven and seen.release != release_id(seen.plan)
+    return replace(seen, changes=differing, unproven=unproven, unaccepted=unaccepted)
 
 
 def _event(seen: HostSurvey) -> Event:

@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from huggingface_hub import HfApi, errors, hf_hub_download
+from huggingface_hub import HfApi, errors, hf_hub_download, snapshot_download
 from huggingface_hub.utils import disable_progress_bars, logging
 
 from provisioner.errors import UpstreamError, UpstreamUnreachableError
@@ -55,6 +55,37 @@ class Hub:
                 return hashlib.sha256(Path(place).read_bytes()).hexdigest()
         except _FAILURES as error:
             raise self._told(error, f"{file} of {repo} at {commit}") from error
+
+    def fetch(self, repo: str, commit: str, folder: Path, only: str | None = None) -> dict[str, str]:
+        """Downloads all files of a commit, or one, into `folder`; what is whole there is not fetched again.
+
+        Gives name → the hub's own SHA-256, "" for small files, of which it has none. Raises UpstreamError, also for a
+        file that is not what the hub says it is.
+        """
+        api = HfApi(endpoint=self.endpoint, token=self.token or False)
+        try:
+            info = api.model_info(repo, revision=commit, files_metadata=True, timeout=TIMEOUT_S)
+            snapshot_download(
+                repo,
+                revision=commit,
+                local_dir=folder,
+                endpoint=self.endpoint,
+                token=self.token or False,
+                etag_timeout=TIMEOUT_S,
+                allow_patterns=[only] if only else None,
+            )
+        except _FAILURES as error:
+            raise self._told(error, f"{repo} at {commit}") from error
+        files = {one.rfilename: (one.lfs.sha256 if one.lfs else "") for one in info.siblings or ()}
+        if only is not None:
+            files = {only: files.get(only, "")}
+        # The client takes a hub that falls silent for one that has nothing new.
+        missing = sorted(name for name in files if not (folder / name).is_file())
+        if missing:
+            raise UpstreamUnreachableError(
+                f"{self.endpoint} broke off {repo}: {', '.join(missing)} not downloaded", hint="run the command again"
+            )
+        return files
 
     def _told(self, error: Exception, what: str) -> UpstreamError:
         given = "the token is refused" if self.token else "no token is given (hub.token)"

@@ -9,9 +9,10 @@ import base64
 import hashlib
 import ipaddress
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -19,8 +20,12 @@ from dxf import DXF
 from dxf.exceptions import DXFError, DXFUnauthorizedError
 
 from provisioner.errors import UpstreamError, UpstreamUnreachableError
+from provisioner.fleet.models import Fleet
+from provisioner.fleet.paths import below
 from provisioner.plan.lock import LockedImage
 from provisioner.plan.references import DOCKER_HUB, Reference, parse
+
+T = TypeVar("T")
 
 TIMEOUT_S = 20
 _HUB_ADDRESS = "registry-1.docker.io"
@@ -44,14 +49,27 @@ class Registries:
     """host[:port] or networks (CIDR) that are asked without TLS, or with certificates that nobody vouches for"""
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
     """by host[:port]; `docker.io` for Docker Hub"""
+    authorities: Mapping[str, Path] = field(default_factory=dict)
+    """by host[:port]: the certificate (PEM) that vouches for the registry's own; else the system's"""
+
+    @classmethod
+    def of(cls, fleet: Fleet, credentials: Mapping[str, Credentials]) -> Registries:
+        """Those of a fleet file."""
+        folder, docker = fleet.path.parent, fleet.docker
+        authorities = {host: below(folder, path) for host, path in docker.registry_cas.items()}
+        return cls(docker.registry_mirrors, docker.insecure_registries, credentials, authorities)
 
     def locked(self, reference: str) -> LockedImage:
         """The digests behind a reference. UpstreamError with what every place asked said, when none has it."""
+        return self.ask(reference, _digests)
+
+    def ask(self, reference: str, question: Callable[[DXF, str], T]) -> T:
+        """The answer of the first place that has the reference to a question with its client and the tag or digest."""
         name = parse(reference)
         said: list[UpstreamError] = []
         for place in self._places(name):
             try:
-                return place.look_up(name)
+                return place.ask(name, question)
             except UpstreamError as error:
                 said.append(error)
         answers = "; ".join(error.message for error in said)
@@ -72,9 +90,15 @@ class Registries:
         allowed = self._insecure(host)
         credentials = self.credentials.get(host)
         if scheme != "http":
-            yield _Place(host, plain=False, verify=not allowed, credentials=credentials)
+            yield _Place(host, plain=False, verify=self._verify(host), credentials=credentials)
         if scheme == "http" or (scheme is None and allowed):
             yield _Place(host, plain=True, verify=False, credentials=credentials)
+
+    def _verify(self, host: str) -> bool | str:
+        """As `requests` takes it: whether certificates are checked, or by what."""
+        if host in self.authorities:
+            return str(self.authorities[host])
+        return not self._insecure(host)
 
     def _insecure(self, host: str) -> bool:
         names = {one.rstrip("/").rpartition("//")[2] for one in self.insecure}
@@ -95,13 +119,13 @@ class _Place:
     host: str
     plain: bool
     """without TLS"""
-    verify: bool
+    verify: bool | str
     credentials: Credentials | None
 
-    def look_up(self, name: Reference) -> LockedImage:
+    def ask(self, name: Reference, question: Callable[[DXF, str], T]) -> T:
         where = f"{'http' if self.plain else 'https'}://{self.host}"
         try:
-            return _digests(self._client(name), name.digest or name.tag)
+            return question(self._client(name), name.digest or name.tag)
         except requests.HTTPError as error:
             raise self._refused(where, name, error.response.status_code) from error
         except DXFUnauthorizedError as error:
@@ -157,13 +181,13 @@ def _digests(client: DXF, version: str) -> LockedImage:
     manifest = json.loads(text)
     if "manifests" in manifest:
         # A later entry for the same platform is another variant of it; the first is what Docker takes.
-        entries = [(_platform(one.get("platform") or {}), one["digest"]) for one in reversed(manifest["manifests"])]
+        entries = [(platform_of(one.get("platform") or {}), one["digest"]) for one in reversed(manifest["manifests"])]
         return LockedImage(digest=digest, platforms={name: own for name, own in entries if "unknown" not in name})
     config = json.loads(b"".join(client.pull_blob(manifest["config"]["digest"])))
-    return LockedImage(digest=digest, platforms={_platform(config): digest})
+    return LockedImage(digest=digest, platforms={platform_of(config): digest})
 
 
-def _platform(entry: Mapping[str, str]) -> str:
+def platform_of(entry: Mapping[str, str]) -> str:
     """`linux/arm64`; the usual variant of an architecture needs no mention."""
     name = f"{entry.get('os', 'unknown')}/{entry.get('architecture', 'unknown')}"
     variant = entry.get("variant", "")

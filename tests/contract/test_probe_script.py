@@ -275,6 +275,28 @@ def test_port_and_health(machine: Machine) -> None:
     assert facts.health == {port: 503, quiet: 0}
 
 
+@pytest.mark.parametrize(
+    ("record", "asked", "opened", "ours"),
+    [
+        ("", False, None, ()),
+        ("", True, (22, 8000), ()),
+        ('{"parts": {"vllm_server": {"ports": {"8000": null, "9000": null}}}}', False, (22, 8000), (8000,)),
+        ('{"parts": {}}', False, None, ()),
+        ("{broken", True, (22, 8000), ()),
+    ],
+)
+def test_firewall(
+    machine: Machine, record: str, asked: bool, opened: tuple[int, ...] | None, ours: tuple[int, ...]
+) -> None:
+    machine.program("ufw", "printf 'Status: active\\n22/tcp ALLOW Anywhere\\n8000/tcp ALLOW Anywhere\\n'")
+    machine.program("firewall-cmd", "exit 252")
+    path = machine.folder / "installed.json"
+    if record:
+        path.write_text(record)
+    facts = machine.look(firewall=asked, record=str(path))
+    assert (facts.firewall, facts.opened_for_us) == (opened, ours)
+
+
 def test_disk_of_a_path_that_is_not_there_yet(machine: Machine) -> None:
     path = str(machine.folder / "not" / "yet")
     assert machine.look(disk_paths=(path,)).disk_free_mib[path] > 0

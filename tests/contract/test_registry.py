@@ -12,6 +12,7 @@ import pytest
 from oci_server import Registry, Store
 
 from provisioner.errors import Exit, UpstreamError, UpstreamUnreachableError
+from provisioner.lab.certificates import make_certificate
 from provisioner.upstream import registry as module
 from provisioner.upstream.registry import Credentials, Registries
 
@@ -193,12 +194,14 @@ class TestInsecure:
     ) -> None:
         own = store.put_image("team/vllm", "1")
         with Registry(store) as server:
-            with_tls(server, tmp_path)
+            authority = with_tls(server, tmp_path)
             name = f"{server.address}/team/vllm:1"
             assert Registries(insecure=[server.address]).locked(name).digest == own
             monkeypatch.setattr(Registries, "_insecure", lambda *_: False)
             with pytest.raises(UpstreamUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
                 Registries().locked(name)
+            trusting = Registries(authorities={server.address: authority})
+            assert trusting.locked(name).digest == own
 
 
 def test_a_token_for_everybody(store: Store, tmp_path: Path) -> None:
@@ -214,26 +217,11 @@ def test_a_token_for_everybody(store: Store, tmp_path: Path) -> None:
         ]
 
 
-def with_tls(server: Registry, folder: Path) -> None:
+def with_tls(server: Registry, folder: Path) -> Path:
+    """From now on it speaks TLS, for which an authority vouches that nobody knows: the file with its certificate."""
+    authority, own, key = (folder / name for name in ("authority.pem", "own.pem", "key.pem"))
+    make_certificate("127.0.0.1", authority, own, key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate(folder))
+    context.load_cert_chain(own, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-
-
-def certificate(folder: Path) -> Path:
-    """A certificate that nobody vouches for, with its key."""
-    from datetime import UTC, datetime, timedelta
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
-    now = datetime.now(UTC)
-    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    signed = made.not_valid_before(now).not_valid_after(now + timedelta(hours=1)).sign(key, hashes.SHA256())
-    pem = serialization.Encoding.PEM
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file = folder / "server.pem"
-    file.write_bytes(secret + signed.public_bytes(pem))
-    return file
+    return authority

@@ -24,7 +24,7 @@ ENGINE_VARIABLE = "PROVISION_LAB_TESTS_ENGINE"
 KEEP_VARIABLE = "PROVISION_LAB_TESTS_KEEP"
 """names of hosts that are in use by somebody else: not made anew, and their tests are skipped"""
 MAIN_HOSTS = ("lab-h200-1", "lab-h200-2", "lab-gb10-1")
-SIM_HOSTS = ("lab-h100-1", "lab-h100-2", "lab-h100-3")
+SIM_HOSTS = ("lab-h100-1", "lab-h100-2", "lab-h100-3", "lab-h100-4")
 BRIDGE = Path("/sys/class/net/docker0")
 _ORDER = [
     "test_wrong_fleets",
@@ -40,6 +40,7 @@ _ORDER = [
     "test_images",
     "test_secrets",
     "test_bad_worlds",
+    "test_rollout",
     "test_main_job",
     "test_destroy",
     "test_wheel",
@@ -67,7 +68,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     old = [name for name in (*MAIN_HOSTS, *SIM_HOSTS) if name in before and name not in kept()]
     if old:
         fresh(old)
-    argv = [str(PROVISION), "lab", "up", "--hosts", "h200:2", "--hosts", "gb10:1", "--hosts", "h100:3"]
+    argv = [str(PROVISION), "lab", "up", "--hosts", "h200:2", "--hosts", "gb10:1", "--hosts", "h100:4"]
     try:
         up = run([*argv, "--fleet", str(fleet), "--engine", engine], timeout=1500)
         assert up.rc == 0, str(up)

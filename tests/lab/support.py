@@ -19,7 +19,7 @@ import yaml
 from provisioner.lab.docker import docker
 from provisioner.lab.faults import on_host
 from provisioner.lab.paths import cache_dir, state_dir
-from provisioner.lab.registry import PRIVATE_PORT, PULL_PORT
+from provisioner.lab.registry import PULL_PORT
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -122,7 +122,7 @@ class Lab:
             "docker": {
                 "source": "distribution",
                 "registry_mirrors": [f"http://{self.gateway}:5000"],
-                "insecure_registries": [f"{self.gateway}:{port}" for port in (PULL_PORT, PRIVATE_PORT)],
+                "insecure_registries": [f"{self.gateway}:{PULL_PORT}"],
                 "min_free_gib": 2,
             },
             "hub": {

@@ -194,7 +194,8 @@ def broken(lab: Lab, served: str, free_host: str) -> Iterator[dict[str, tuple[Do
                 changes["top_hub"] = hubs[changes["top_hub"]]
             if "REGISTRY" in str(changes.get("image")):
                 changes["image"] = {"default": changes["image"]["default"].replace("REGISTRY", f"{lab.gateway}:5000")}
-            fleet = lab.write_fleet(f"broken-{host}", [host], **changes)
+            # going back is test_rollout's: here each case shall find what the one before it left
+            fleet = lab.write_fleet(f"broken-{host}", [host], top_rollout={"rollback": "never"}, **changes)
             before = container(host) if BROKEN[name].untouched else None
             small = name == "weights disk full"
             with faults.small_disk(host, "/var/lib/small", 1) if small else nullcontext():

@@ -1,4 +1,5 @@
-"""Images behind a login, whose password is nowhere afterwards; then without registry and hub: archives, models on NFS.
+"""Images behind a login, an authority of their own and a proxy, and the password nowhere afterwards.
+Then without registry and hub: archives, models on NFS.
 
 One host, in this order: it is given one image after the other.
 """
@@ -17,9 +18,10 @@ from typing import Any
 import pytest
 from support import DEPLOY_TAG, FP8, SIM_IMAGE, Done, Lab, chat, container, shell, show
 
+from provisioner.lab import faults, proxy, services
 from provisioner.lab.docker import docker
 from provisioner.lab.paths import cache_dir, state_dir
-from provisioner.lab.registry import PRIVATE_PORT, PULL_PORT, USER, password_file
+from provisioner.lab.registry import PRIVATE_PORT, PULL_PORT, USER, authority_file, password_file
 
 FIRST, SECOND = "vllm/vllm-openai:v0.12.0-archive1", "vllm/vllm-openai:v0.12.0-archive2"
 THEIRS = "somebody/else:1"
@@ -53,7 +55,10 @@ class Pulled:
 def pulled(lab: Lab, served: str) -> Iterator[Pulled]:
     registry = f"{lab.gateway}:{PRIVATE_PORT}"
     image = f"{registry}/{SIM_IMAGE}"
-    fleet = _fleet(lab, served, "private", registry, image, f"env:{VARIABLE}")
+    way_out = f"http://{lab.gateway}:{proxy.PORT}"
+    fleet = _fleet(
+        lab, served, "private", registry, image, f"env:{VARIABLE}", proxies={"http": way_out, "https": way_out}
+    )
     wrong = lab.folder / "wrong_password"
     wrong.write_text("not-the-password\n")
     before = container(served)
@@ -64,8 +69,10 @@ def pulled(lab: Lab, served: str) -> Iterator[Pulled]:
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(told, stop))
     watcher.start()
+    shell(served, "rm -r /var/lib/vllm/huggingface")  # what is fetched then goes the same way
     try:
-        told.done = lab.run(fleet, "--yes", env=told.env)
+        with faults.cut_off(served, but=proxy.PORT):
+            told.done = lab.run(fleet, "--yes", env=told.env)
     finally:
         stop.set()
         watcher.join()
@@ -74,13 +81,15 @@ def pulled(lab: Lab, served: str) -> Iterator[Pulled]:
     assert mended.rc == 0, str(mended)
 
 
-def _fleet(lab: Lab, host: str, name: str, registry: str, image: str, password: str) -> Path:
+def _fleet(lab: Lab, host: str, name: str, registry: str, image: str, password: str, **more: Any) -> Path:
     docker = {
         "source": "distribution",
         "registry_mirrors": [f"http://{lab.gateway}:5000"],
-        "insecure_registries": [f"{lab.gateway}:{PULL_PORT}", registry],
+        "insecure_registries": [f"{lab.gateway}:{PULL_PORT}"],
+        "registry_cas": {registry: str(authority_file(state_dir()))},
         "registries": {registry: {"username": USER, "password": password}},
         "min_free_gib": 2,
+        **more,
     }
     return lab.write_fleet(name, [host], image={"default": image}, top_docker=docker)
 
@@ -103,6 +112,12 @@ def test_the_right_one_pulls_and_serves(pulled: Pulled, served: str) -> None:
     assert pulled.image in shell(served, "docker inspect vllm-sim --format '{{.Config.Image}}'")
     tagged = shell(served, f"docker image inspect -f '{{{{.Id}}}}' {DEPLOY_TAG} {pulled.image}").split()
     assert len(set(tagged)) == 1, tagged
+
+
+def test_all_of_it_came_through_the_proxy(lab: Lab, pulled: Pulled) -> None:
+    asked = services.log_file(state_dir(), proxy.SERVICE).read_text()
+    assert f"CONNECT {pulled.registry}" in asked
+    assert f"http://{lab.gateway}:8800/" in asked
 
 
 def test_a_second_run_changes_nothing(lab: Lab, pulled: Pulled, served: str) -> None:

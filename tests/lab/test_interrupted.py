@@ -97,6 +97,7 @@ def test_network_gone_while_it_is_validated(lab: Lab, free_host: str) -> None:
         [free_host],
         benchmark={**benchmark, "num_warmups": 0},
         env={"SLOW": "1"},
+        top_rollout={"rollback": "never"},  # which would wait for the host
         top_ssh={"config": str(config), "connect_timeout_s": 3},
     )
     before = lab.runs(NAME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 
@@ -36,6 +37,16 @@ def parse_docker_package(out: str) -> str | None:
     rows = [line.split("\t") for line in out.splitlines()]
     installed = {row[0] for row in rows if len(row) == 3 and row[2].strip() == "installed"}
     return next((name for name in _DOCKER_PACKAGES if name in installed), None)
+
+
+def parse_firewall(ufw: str, firewalld: str, firewalld_rc: int | None) -> tuple[int, ...] | None:
+    """TCP ports opened one by one, of `ufw status` and `firewall-cmd --list-ports`; None: neither is active."""
+    active = "Status: active" in ufw.splitlines()
+    if not active and firewalld_rc != 0:
+        return None
+    opened = re.findall(r"^(\d+)(?:/tcp)? +ALLOW", ufw, re.MULTILINE) if active else []
+    opened += re.findall(r"\b(\d+)/tcp\b", firewalld) if firewalld_rc == 0 else []
+    return tuple(sorted({int(port) for port in opened}))
 
 
 def parse_units(out: str) -> tuple[Unit, ...]:

@@ -4,6 +4,25 @@ from __future__ import annotations
 
 import json
 
+RELOADED = frozenset(
+    {
+        "authorization-plugins",
+        "debug",
+        "default-runtime",
+        "insecure-registries",
+        "labels",
+        "live-restore",
+        "max-concurrent-downloads",
+        "max-concurrent-uploads",
+        "max-download-attempts",
+        "registry-mirrors",
+        "runtimes",
+        "shutdown-timeout",
+    }
+)
+"""Keys that dockerd takes over when it is told to reload (its reference, "daemon configuration file"). `features` is
+not among them: what a feature such as cdi needs is set up at the start alone."""
+
 
 def parse(text):
     """The file's text → {"config": dict, "error": str}; an empty text is an empty configuration."""
@@ -36,6 +55,17 @@ def merge(current, wanted):
     return merged
 
 
+def changed(current, wanted):
+    """Keys of the file that differ once `wanted` is in it."""
+    before, after = plain(current), merge(current, wanted)
+    return [key for key in wanted if key not in before or before[key] != after[key]]
+
+
+def restarting(keys):
+    """Those of the changed keys that Docker takes over at a start only."""
+    return [key for key in keys if key not in RELOADED]
+
+
 def dump(config):
     """The text of daemon.json: the same configuration is always the same bytes."""
     return json.dumps(plain(config), indent=2, sort_keys=True) + "\n"
@@ -54,4 +84,10 @@ class FilterModule:
     """Ansible's way in."""
 
     def filters(self):
-        return {"docker_engine_parse": parse, "docker_engine_merge": merge, "docker_engine_json": dump}
+        return {
+            "docker_engine_parse": parse,
+            "docker_engine_merge": merge,
+            "docker_engine_changed": changed,
+            "docker_engine_restarting": restarting,
+            "docker_engine_json": dump,
+        }

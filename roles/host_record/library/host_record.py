@@ -41,6 +41,7 @@ options:
   folders: {description: Folders that go when they are empty., type: list, elements: str, default: []}
   services: {description: Units that may be started or enabled., type: list, elements: str, default: []}
   images: {description: References that may be pulled or built or moved., type: list, elements: str, default: []}
+  ports: {description: "TCP ports that may be opened in the host's firewall.", type: list, elements: str, default: []}
 author: provision
 """
 
@@ -59,7 +60,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-record: {description: The record., type: dict, returned: always}
+record: {description: The record; in check mode as it would be., type: dict, returned: always}
 now: {description: Everything in the record as it is now., type: dict, returned: when state is read}
 settings: {description: Settings files that were changed., type: list, elements: str, returned: when state is undone}
 """
@@ -79,7 +80,7 @@ def read(file=RECORD):
 
     As it was, by kind: packages {"before", "after"}, versions or None; paths "missing", "empty" (a folder), "kept" (not
     ours to remove) or {"text", "mode"}; settings {"text", "before", "after"}; services {"enabled", "active"} or None;
-    images an id or None; groups None. `folders` are those that were made for the rest.
+    images an id or None; groups and ports None. `folders` are those that were made for the rest.
     """
     try:
         found = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -112,7 +113,13 @@ def before(record, part, wanted, file):
             "settings": {path: text_of(path) for path in wanted["settings"]},
         }
     made = [*wanted["folders"], *(str(Path(path).parent) for path in (file, *wanted["settings"], *wanted["paths"]))]
-    record["folders"] = sorted({*record["folders"], *(folder for path in made for folder in missing_folders(path))})
+    # the record's own folder bears our name, whoever made it
+    own = str(Path(file).parent)
+    record["folders"] = sorted(
+        {own, *record["folders"], *(folder for path in made for folder in missing_folders(path))}
+    )
+    if wanted["ports"] or told.get("ports"):
+        told["ports"] = ports_told(told.get("ports", {}), wanted["ports"], open_ports())
     looks = {"paths": path_as_it_is, "services": service, "images": image_id}
     for kind, look in looks.items():
         for name in wanted[kind]:
@@ -141,6 +148,17 @@ def after(record, part):
             known = told.setdefault("settings", {}).setdefault(path, {"text": old, "before": {}, "after": {}})
             merge_keys(known, parsed(old), parsed(new))
     keep(record, part, told)
+
+
+def ports_told(known, wanted, opened):
+    """The ports that were closed before they were opened for us. One that is closed again is told no more: who opens
+    it later may be somebody else. `opened`: None where no firewall is active.
+    """
+    if opened is None:
+        return known
+    return dict.fromkeys(
+        [*(port for port in known if port in opened), *(port for port in wanted if port not in opened)]
+    )
 
 
 def keep(record, part, told):
@@ -221,14 +239,22 @@ def parsed(text):
 
 
 def now(record):
-    """Everything in the record as it is now: {kind: {name: ...}}; groups, and images as they were, as lists."""
+    """Everything in the record as it is now: {kind: {name: ...}}; groups, ports and images as they were, as lists."""
     looks = {"paths": path_as_it_is, "services": service, "images": image_id, "settings": text_of}
     seen = {
         kind: {name: look(name) for told in record["parts"].values() for name in told.get(kind, {})}
         for kind, look in looks.items()
     }
     old = [was for told in record["parts"].values() for was in told.get("images", {}).values() if was]
-    return {**seen, "packages": packages(), "groups": groups(), "image_ids": [one for one in old if image_id(one)]}
+    told = [port for one in record["parts"].values() for port in one.get("ports", {})]
+    opened = (open_ports() if told else None) or ()
+    return {
+        **seen,
+        "ports": [port for port in told if port in opened],
+        "packages": packages(),
+        "groups": groups(),
+        "image_ids": [one for one in old if image_id(one)],
+    }
 
 
 def undo(record, part):
@@ -258,6 +284,7 @@ def settle(record, file):
         "groups": lambda name, _: name in seen["groups"],
         "paths": lambda path, was: was != "kept" and seen["paths"][path] != was,
         "settings": lambda path, was: undone(was, seen["settings"][path]) != seen["settings"][path],
+        "ports": lambda port, _: port in seen["ports"],
         "services": lambda name, was: was is not None and seen["services"][name] not in (was, None),
         # a Docker that is there but does not answer has its images still
         "images": lambda name, was: seen["images"][name] not in (was, None) or silent,
@@ -314,6 +341,16 @@ def service(name):
 def image_id(reference):
     """Id of the image behind a reference; None without one, or without Docker."""
     return output("docker", "image", "inspect", "--format", "{{.Id}}", reference).strip() or None
+
+
+def open_ports():
+    """TCP ports that the active firewall lets through, named one by one; None without one."""
+    if output("firewall-cmd", "--state"):
+        return set(re.findall(r"\b(\d+)/tcp\b", output("firewall-cmd", "--list-ports")))
+    rules = output("ufw", "status")
+    if "Status: active" not in rules.splitlines():
+        return None
+    return set(re.findall(r"^(\d+)(?:/tcp)? +ALLOW", rules, re.MULTILINE))
 
 
 def path_as_it_is(path):
@@ -381,7 +418,7 @@ def main():
             "part": {"type": "str", "default": ""},
             "state": {"type": "str", "choices": ["before", "after", "read", "undone", "settled"], "default": "before"},
             "packages": {"type": "bool", "default": False},
-            **dict.fromkeys(("asked", "settings", "paths", "folders", "services", "images"), names),
+            **dict.fromkeys(("asked", "settings", "paths", "folders", "services", "images", "ports"), names),
         },
         supports_check_mode=True,
     )
@@ -399,16 +436,16 @@ def answer(params, check_mode):
         for pending in list(record["pending"]):
             after(record, pending)
         return {"changed": False, "record": record, "now": now(record)}
-    if check_mode:
-        return {"changed": False, "record": record}
     if state == "before":
         before(record, part, params, file)
-    elif state == "after":
+    if check_mode:
+        return {"changed": False, "record": record}
+    if state == "after":
         after(record, part)
     elif state == "undone":
         settings = undo(record, part)
         return {"changed": bool(settings), "record": record, "settings": settings}
-    else:
+    elif state == "settled":
         was = bool(record["parts"])
         if settle(record, file):
             return {"changed": was, "record": record}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -34,6 +35,7 @@ options:
   sha256: {description: What that file must be; empty for whatever the revision has., type: str, default: ""}
   endpoint: {description: Address of the hub., type: str, default: ""}
   token: {description: Access token of the hub; the container gets it on its standard input., type: str, default: ""}
+  proxies: {description: "Variables of the container: http_proxy, https_proxy, no_proxy.", type: dict, default: {}}
   download: {description: Whether to; else what somebody else brought is looked at., type: bool, default: true}
   attempts: {description: How often to try when the network fails., type: int, default: 4}
   timeout_s: {description: Seconds for one attempt., type: int, default: 21600}
@@ -165,6 +167,9 @@ def docker_argv(params, name, download_dir):
     argv += ["-e", "HF_HUB_OFFLINE=0", "-e", "TRANSFORMERS_OFFLINE=0"]
     if params["endpoint"]:
         argv += ["-e", f"HF_ENDPOINT={params['endpoint']}"]
+    # by name: values may hold a password, and the argv can be read by others
+    for variable in sorted(params["proxies"]):
+        argv += ["-e", variable]
     if params["token"]:
         argv += ["--tmpfs", f"{MEMORY}:size=64k,mode=0700", "-e", f"HF_TOKEN_PATH={MEMORY}/token"]
     if download_dir:
@@ -324,11 +329,12 @@ def write_marker(path, content):
     temporary.replace(path)
 
 
-def run_container(argv, name, timeout_s, token=""):
+def run_container(argv, name, timeout_s, token="", variables=None):
     """(exit code or None after a timeout, output). No container of that name is left, whatever happens."""
     # An earlier run that lost its connection may have left one, which still writes.
     remove_container(name)
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(argv, env={**os.environ, **(variables or {})}, text=True, **pipes)
     try:
         output, _ = process.communicate(input=token, timeout=timeout_s)
         return process.returncode, output
@@ -356,7 +362,7 @@ def download(module, params):
             wrong = []
             remove_orphans(params["cache_dir"], params["repo"])
             argv = docker_argv(params, name, directory)
-            code, output = run_container(argv, name, params["timeout_s"], params["token"])
+            code, output = run_container(argv, name, params["timeout_s"], params["token"], params["proxies"])
             if code == 0:
                 content, wrong = finish(module, params, output, directory)
                 if not wrong:
@@ -424,6 +430,7 @@ def main():
             "sha256": {"type": "str", "default": ""},
             "endpoint": {"type": "str", "default": ""},
             "token": {"type": "str", "default": "", "no_log": True},
+            "proxies": {"type": "dict", "default": {}},
             "download": {"type": "bool", "default": True},
             "attempts": {"type": "int", "default": 4},
             "timeout_s": {"type": "int", "default": 21600},

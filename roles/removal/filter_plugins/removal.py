@@ -10,13 +10,13 @@ UNTIL_REBOOT = "its bridge docker0 and its firewall rules are gone after the nex
 
 def removal_plan(record, now, look, weights, docker):
     """{"goes": [words], "stays": [words], and for the tasks: "servers", "secrets", "images", "moved_images", "paths",
-    "files", "undone", "services", "packages", "late_paths", "emptied", "groups", "manager"}.
+    "files", "undone", "services", "packages", "late_paths", "emptied", "groups", "ports", "manager"}.
 
     `record` and `now`: of host_record; `look`: of removal_look; `weights` and `docker`: whether these go as well.
     """
     plan = {
         **{key: [] for key in ("goes", "stays", "images", "moved_images", "paths", "emptied", "files", "undone")},
-        **{"services": [], "packages": [], "late_paths": [], "groups": []},
+        **{"services": [], "packages": [], "late_paths": [], "groups": [], "ports": []},
         "servers": [_server(one) for one in look["servers"]],
         "secrets": [one["secret_path"] for one in look["servers"] if one["secret_path"]],
         "manager": look["manager"],
@@ -143,6 +143,9 @@ def _part(plan, part, told, now, look, late):
             plan["goes"].append(f"{path}: {', '.join(sorted({**was['before'], **was['after']}))} as before us")
             plan["undone"].append(part)
     plan["groups"] += [name for name in told.get("groups", {}) if name in now["groups"]]
+    opened = [port for port in told.get("ports", {}) if port in now["ports"]]
+    plan["ports"] += opened
+    plan["goes"] += [f"firewall: port {port} closed again" for port in opened]
     others = (look["docker"] or {"containers": []})["containers"]
     for name, was in told.get("services", {}).items():
         if was is None or now["services"].get(name) in (was, None):

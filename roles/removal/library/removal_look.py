@@ -34,7 +34,14 @@ look: {description: "See look() of this module.", type: dict, returned: always}
 MARK = "# Written by provision"
 UNITS = Path("/etc/systemd/system")
 SECRETS = Path("/etc/vllm")
-OWN = ("/var/lib/vllm/proofs", "/var/lib/vllm/benchmarks", "/run/vllm-provision")
+OWN = (
+    "/var/lib/vllm/proofs",
+    "/var/lib/vllm/benchmarks",
+    "/var/lib/vllm/bundle",
+    "/var/lib/vllm/release",
+    "/var/lib/vllm/releases",
+    "/run/vllm-provision",
+)
 PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

@@ -73,15 +73,15 @@ def given(known, references, brought=()):
     return {"images": dict(sorted(images.items())), "sets": [names, *(one for one in known["sets"] if one != names)]}
 
 
-def outdated(known, references, keep):
-    """Names that go when the host is given `references`: ours, and in none of the `keep` sets before that.
+def outdated(known, references, keep, protected=()):
+    """Names that go when the host is given `references`: ours, in none of the `keep` sets before that, not `protected`.
 
     None where it is given what it had.
     """
     after = given(known, references)
     if after["sets"][:1] == known["sets"][:1]:
         return []
-    kept = {name for names in after["sets"][: 1 + keep] for name in names}
+    kept = {name for names in after["sets"][: 1 + keep] for name in names} | {known_as(name) for name in protected}
     return [name for name in after["images"] if name not in kept]
 
 
@@ -126,14 +126,17 @@ def ids(results):
     ]
 
 
-def build_argv(image, folder):
-    """The build of an image from its source in `folder`."""
+def build_argv(image, folder, variables=()):
+    """The build of an image from its source in `folder`. Of `variables` the build sees what they are where it is begun:
+    proxies, which BuildKit takes without a word in the Dockerfile and leaves out of the image."""
     build = image["build"]
     argv = ["docker", "buildx", "build", "--progress", "plain", "--platform", image["platform"]]
     argv += ["--tag", image["reference"], "--file", str(Path(folder) / (build.get("dockerfile") or "Dockerfile"))]
     argv += ["--target", build["target"]] if build.get("target") else []
     for name, value in sorted((build.get("args") or {}).items()):
         argv += ["--build-arg", f"{name}={value}"]
+    for name in sorted(variables):
+        argv += ["--build-arg", name]
     return [*argv, str(folder)]
 
 

@@ -43,6 +43,7 @@ container_image_id: {description: Image of the container; empty without one., ty
 image_id: {description: Image that the reference names now; empty without one., type: str, returned: always}
 load_state: {description: The unit's LoadState., type: str, returned: always}
 active_state: {description: The unit's ActiveState., type: str, returned: always}
+address: {description: Where the running server is reached on its host; or empty., type: str, returned: always}
 port_holder: {description: Who else listens on the port; empty for nobody., type: str, returned: always}
 """
 
@@ -63,6 +64,24 @@ def parse_container(text):
     seen = found[0]
     running = bool(seen["State"]["Running"])
     return {"id": seen["Id"], "running": running, "image_id": seen["Image"], "argv": seen.get("Args") or []}
+
+
+def address(argv):
+    """Where a server with these arguments is reached from its own host (vLLM's defaults: every address, port 8000)."""
+    host, port = flag(argv, "--host") or "0.0.0.0", flag(argv, "--port") or "8000"  # noqa: S104  compared, not bound
+    host = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(host, host)  # noqa: S104
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def flag(argv, name):
+    """Value of the last `NAME VALUE` or `NAME=VALUE`; "" without one."""
+    found = ""
+    for index, word in enumerate(argv):
+        if word == name:
+            found = argv[index + 1] if index + 1 < len(argv) else ""
+        elif word.startswith(name + "="):
+            found = word.partition("=")[2]
+    return found
 
 
 def parse_listeners(text):
@@ -144,6 +163,7 @@ def main():
         sub_state=unit.get("SubState", ""),
         result=unit.get("Result", ""),
         needs_reload=unit.get("NeedDaemonReload") == "yes",
+        address=address(container["argv"]) if container["running"] else "",
         port_holder=port_holder,
     )
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from provisioner.apply.outcome import Outcomes, TaskChange, words
+from provisioner.apply.outcome import LAST_TASK, Outcomes, TaskChange, words
 from provisioner.history.events import Event
+
+ROOT = Path(__file__).parents[3]
 
 
 def event(kind: str, host: str = "a", **data: Any) -> dict[str, Any]:
@@ -65,6 +69,20 @@ def test_a_task_that_waits_for_something_long_says_how_far_it_is() -> None:
         ("changed", ""),
     ]
     assert outcomes.changed("a") == 1
+
+
+def test_a_host_that_is_through_is_told_at_once() -> None:
+    through: list[str] = []
+    outcomes = Outcomes(("a", "b"), lambda _event: None, through.append)
+    outcomes.take(event("runner_on_ok", res={}))
+    assert through == []
+    outcomes.take(event("runner_on_ok", host="b", role=None, task=LAST_TASK, res={}))
+    assert through == ["b"]
+
+
+def test_the_last_task_of_the_playbook_is_the_one_that_is_waited_for() -> None:
+    (play,) = yaml.safe_load((ROOT / "playbooks" / "site.yml").read_text())
+    assert play["tasks"][-1]["name"] == LAST_TASK
 
 
 def test_changes_of_tasks_that_are_not_logged_are_counted_in_the_end() -> None:

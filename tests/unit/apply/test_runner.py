@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,18 @@ def result(tmp_path: Path, status: str, *events: dict[str, Any]) -> HostResult:
     for one in events:
         outcomes.take(one)
     return runner._result("a", outcomes, status, tmp_path)
+
+
+def test_forks_follow_hosts_and_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = os.sysconf("SC_PAGE_SIZE")
+    told = {"SC_PAGE_SIZE": page, "SC_AVPHYS_PAGES": 2000 * 2**20 // page}
+    monkeypatch.setattr(os, "sysconf", told.__getitem__)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    assert [runner.forks(hosts) for hosts in (1, 12, 20, 1000)] == [1, 12, 20, 20]
+    told["SC_AVPHYS_PAGES"] *= 100
+    assert runner.forks(1000) == 75
+    told["SC_AVPHYS_PAGES"] = 0
+    assert runner.forks(1000) == 1
 
 
 STATS = {"event": "playbook_on_stats", "event_data": {"failures": {}, "dark": {}}}

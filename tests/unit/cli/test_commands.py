@@ -25,6 +25,7 @@ from provisioner.history.events import Event
 from provisioner.history.store import open_store
 from provisioner.plan.facts import Facts
 from provisioner.plan.workload import workload
+from provisioner.rollout import deploy
 from provisioner.rollout.execute import HostOutcome
 
 FLEET = "hosts: [{hosts}]\nservers:\n  nemotron: {{recipe: nemotron-3-nano}}\n"
@@ -43,6 +44,7 @@ class Stage:
         monkeypatch.setattr("sys.stdin", io.StringIO())
         monkeypatch.setattr("provisioner.rollout.survey.probe_all", lambda *given: self.world.probe_all(*given))
         monkeypatch.setattr(module, "execute", self.execute)
+        monkeypatch.setattr(deploy, "execute", self.execute)
         self.leases = LeaseHosts(monkeypatch, folder / "leases")
         monkeypatch.setattr(module, "connect", lambda host, _: self.leases.transport(host.name))
 
@@ -186,7 +188,7 @@ class TestApply:
                 assert history.run("latest").ended_at is None
             return HostOutcome("a", Exit.OK, verdicts=(good,)), HostOutcome("b", Exit.GATE_FAILED, verdicts=(bad,))
 
-        stage.patch.setattr(module, "execute", execute)
+        stage.patch.setattr(deploy, "execute", execute)
         assert run([path, "--yes"]) == Exit.GATE_FAILED
         with open_store(read_only=True) as history:
             found = history.measurements()

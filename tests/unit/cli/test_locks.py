@@ -56,7 +56,7 @@ def test_hosts_are_leased_while_a_run_lasts(stage: Stage) -> None:  # noqa: F811
         during.append(holder("fleet"))
         return tuple(HostOutcome(host.host.name, Exit.OK) for host in seen.hosts)
 
-    stage.patch.setattr("provisioner.cli.apply.execute", execute)
+    stage.patch.setattr("provisioner.rollout.deploy.execute", execute)
     assert run([path, "--yes"]) == Exit.OK
     a, b, local = during
     assert a["run"] == b["run"] == stage.runs[0].name
@@ -131,9 +131,9 @@ def test_a_lease_that_is_lost_stops_the_run(stage: Stage) -> None:  # noqa: F811
         stopped.append((before, options.interrupted()))
         return (HostOutcome("a", Exit.INTERRUPTED),)
 
-    stage.patch.setattr("provisioner.cli.apply.execute", execute)
+    stage.patch.setattr("provisioner.rollout.deploy.execute", execute)
     quick = functools.partial(leased, timing=Timing(renew_s=0.02))
-    stage.patch.setattr("provisioner.cli.apply.leased", quick)
+    stage.patch.setattr("provisioner.rollout.leases.leased", quick)
     assert run([path, "--yes"]) == Exit.INTERRUPTED
     assert stopped == [(False, True)]
 

@@ -48,7 +48,8 @@ def test_a_bad_run(stage: Stage) -> None:  # noqa: F811
     _, last = told(stage.folder)
     assert (last["event"], last["exit_code"], last["hosts"]["b"]["exit_code"]) == ("failed", 3, 3)
     assert last["text"] == (
-        "a run has failed (exit code 3): 1 of 2 hosts served and validated\nb: gate failed: too slow"
+        "a run has failed (exit code 3): 1 of 2 hosts served and validated\n"
+        "stopped: its gate failed: b\nb: gate failed: too slow"
     )
 
 

@@ -236,7 +236,7 @@ class TestRun:
     def test_a_host_that_is_away_holds_up_no_other(self, nights: Scheduled) -> None:
         nights.at("2026-11-28T02:07:00")
         nights.hosts(nights.path.read_text(), a=facts("a"), b=UnreachableError("b: refused"))
-        assert run(["schedule", "run", str(nights.path)]) == Exit.OK
+        assert run(["schedule", "run", str(nights.path)]) == Exit.UNREACHABLE
         assert nights.executed[0]["hosts"] == ["a"]
 
     def test_a_run_that_never_began_is_told(self, nights: Scheduled) -> None:

@@ -17,6 +17,7 @@ from provisioner.fleet.models import Fleet, Image
 from provisioner.history.verdict import ServerVerdict
 from provisioner.plan.facts import Facts
 from provisioner.plan.lock import Lock
+from provisioner.rollout.course import Course
 from provisioner.rollout.execute import HostOutcome
 from provisioner.rollout.survey import Survey
 
@@ -81,6 +82,11 @@ b: 1 × NVIDIA H200, linux/amd64
   ! nemotron: VLLM_FLASHINFER_MOE_BACKEND is left out for vLLM 0.32.0: vLLM ignores it from 0.23 on (its successor is \
 --moe-backend)
   ? nemotron: runs as planned but is not validated yet
+
+rollout: 2 waves
+  1. canary   a
+  2. batch 1  b
+  gate of each: benchmark; it stops at the first failed host and rolls its wave back
 
 3 hosts: 1 to change, 1 to validate, 0 as planned, 1 unfit"""
     )
@@ -151,6 +157,8 @@ def test_a_plan_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
         "problems": ["spark-01: cannot connect to 10.0.0.9:22: Connection refused\n  hint: is it on?"],
         "changes": [],
         "unproven": {},
+        "unaccepted": False,
+        "release": None,
         "plan": None,
     }
     assert made["hosts"]["gpu-01"]["plan"]["hardware"] == "h200"
@@ -240,6 +248,31 @@ def test_nothing_was_to_do() -> None:
     assert show.outcome([one], None) == "\nnothing changed: 1 host is as planned and validated"
 
 
+def test_a_rollout_that_stopped() -> None:
+    course = Course({}, stopped_at="canary", reason="its gate failed: a")
+    outcomes = (
+        HostOutcome("a", Exit.GATE_FAILED, message="slo: slow", state="rolled_back", rollback="serves release 1 again"),
+        HostOutcome("b", Exit.OK, state="rolled_back", rollback="serves release 2 again"),
+        HostOutcome("c", Exit.HOST_FAILED, message="slo: slow", state="lost", rollback="COULD NOT\nlook there"),
+        HostOutcome("d", Exit.OK, untouched=True, pending=True),
+        HostOutcome("e", Exit.OK, untouched=True),
+        HostOutcome("f", Exit.OK, state="promoted"),
+    )
+    assert (
+        show.outcome(outcomes, Path("/runs/1"), course)
+        == """
+rollout stopped at canary: its gate failed: a
+a: gate failed: slo: slow
+a: serves release 1 again
+b: serves release 2 again
+c: failed: slo: slow
+c: COULD NOT
+c: look there
+2 of 6 hosts served and validated (1 untouched, 1 not reached)
+record: /runs/1"""
+    )
+
+
 def test_outcomes_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     made = json.loads(show.outcome_json(seen(monkeypatch, facts("a")), OUTCOMES, Path("/runs/1")))
     assert (made["fleet"], made["run"]) == ("fleet", "/runs/1")
@@ -247,6 +280,9 @@ def test_outcomes_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
         "exit_code": 1,
         "changed": 0,
         "untouched": False,
+        "state": "unchanged",
+        "pending": False,
+        "rollback": "",
         "message": "Install: no space\nline 2",
         "servers": [],
     }

@@ -20,12 +20,11 @@ def event(
 
 
 def plain(*events: Event) -> list[str]:
-    console = Console(file=io.StringIO(), width=40)
-    with LineProgress(console) as shown:
+    stream = io.StringIO()
+    with LineProgress(stream) as shown:
         for told in events:
             shown.take(told)
-    assert isinstance(console.file, io.StringIO)
-    return [line.split("  ", 1)[1] for line in console.file.getvalue().splitlines()]
+    return [line.split("  ", 1)[1] for line in stream.getvalue().splitlines()]
 
 
 def test_lines_tell_phases_changes_and_ends() -> None:
@@ -66,6 +65,11 @@ def test_a_failure_is_one_line_with_its_reason() -> None:
     assert plain(failed) == ["gpu-01  apply  [x] pull: no such manifest [failed]"]
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def shown(state: State) -> str:
     console = Console(width=80, color_system=None)
     with console.capture() as capture:
@@ -92,14 +96,13 @@ def test_a_host_that_ended_has_no_running_clock() -> None:
 
 
 def test_a_terminal_gets_the_live_table_and_anything_else_lines() -> None:
-    assert isinstance(progress(Console(file=io.StringIO()), ["a"]), LineProgress)
-    console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    live = progress(console, ["gpu-01"])
+    assert isinstance(progress(io.StringIO(), ["a"]), LineProgress)
+    terminal = Terminal()
+    live = progress(terminal, ["gpu-01"])
     assert isinstance(live, LiveProgress)
     with live:
         live.take(event("probe", "looking"))
-    assert isinstance(console.file, io.StringIO)
-    assert "looking" in console.file.getvalue()
+    assert "looking" in terminal.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from provisioner.errors import UsageError
 from provisioner.fleet.base import Frozen
 from provisioner.history import migrations
 from provisioner.history.events import PHASES, Event
+from provisioner.history.steps import Step
 from provisioner.history.store import Store, default_path, ending, open_store
 from provisioner.history.verdict import BenchmarkResult, CheckResult, ImageSeen, Latency, ServerVerdict
 
@@ -360,6 +361,26 @@ def test_the_audit_log(store: Store, tmp_path: Path) -> None:
             with pytest.raises(sqlite3.IntegrityError, match="the audit log is append-only"):
                 raw.execute(statement)
     raw.close()
+
+
+def test_steps_of_a_rollout_are_in_the_history_and_in_the_audit_log(store: Store) -> None:
+    begin(store)
+    store.add_verdict("r1", verdict("a"))
+    steps = (
+        Step(kind="wave", wave="canary", hosts=("a",)),
+        Step(kind="promoted", wave="canary", hosts=("a",)),
+        Step(kind="aborted", wave="batch 1", detail="its gate failed: b"),
+    )
+    for step in steps:
+        store.add_step("r1", step)
+    assert store.steps("r1") == steps
+    told = [(one.action, one.hosts, one.images, one.verdict) for one in reversed(store.audit(limit=3))]
+    seen = ("a/nemotron=" + "a" * 12,)
+    assert told == [
+        ("wave", ("a",), seen, "canary"),
+        ("promoted", ("a",), seen, "canary"),
+        ("aborted", (), (), "batch 1: its gate failed: b"),
+    ]
 
 
 def test_times_are_utc_and_in_order(store: Store) -> None:

@@ -129,6 +129,34 @@ def test_meminfo_in_mib() -> None:
     assert system.parse_meminfo("MemTotal:       131981020 kB\nHugePages_Total:       0\n") == {"MemTotal": 128887}
 
 
+UFW = """\
+Status: active
+
+To                         Action      From
+--                         ------      ----
+22/tcp                     ALLOW       Anywhere
+8000/tcp                   ALLOW       Anywhere                   # vllm-a.service
+9000                       ALLOW       10.0.0.0/8
+9100/tcp                   DENY        Anywhere
+53/udp                     ALLOW       Anywhere
+8000/tcp (v6)              ALLOW       Anywhere (v6)              # vllm-a.service
+"""
+
+
+@pytest.mark.parametrize(
+    ("ufw", "firewalld", "rc", "ports"),
+    [
+        (UFW, "", 127, (22, 8000, 9000)),
+        ("Status: inactive\n", "", 127, None),
+        ("", "", 252, None),  # firewalld is there and does not run
+        ("", "8000/tcp 9000-9100/udp\n", 0, (8000,)),
+        ("", "\n", 0, ()),
+    ],
+)
+def test_ports_of_firewalls(ufw: str, firewalld: str, rc: int, ports: tuple[int, ...] | None) -> None:
+    assert system.parse_firewall(ufw, firewalld, rc) == ports
+
+
 def test_unit_that_keeps_dying() -> None:
     out = (
         "Result=exit-code\nNRestarts=7\nId=vllm-a.service\nLoadState=loaded\nActiveState=activating\n"

@@ -33,6 +33,16 @@ def test_hosts_with_several_gpus() -> None:
     assert [(host.name, host.gpus) for host in parse_hosts(["h100:1x8"])] == [("lab-h100-1", 8)]
 
 
+def test_hosts_of_another_suite_say_so_in_their_names() -> None:
+    hosts = parse_hosts(["h200", "h200:2@bookworm", "gb10@trixie"])
+    assert [(host.name, host.suite) for host in hosts] == [
+        ("lab-h200-1", "trixie"),
+        ("lab-h200-bookworm-1", "bookworm"),
+        ("lab-h200-bookworm-2", "bookworm"),
+        ("lab-gb10-1", "trixie"),
+    ]
+
+
 def test_ids_of_the_taxonomy_and_short_names_mean_the_same() -> None:
     assert model("dgx_spark_gb10") is model("gb10")
 
@@ -43,6 +53,8 @@ def test_ids_of_the_taxonomy_and_short_names_mean_the_same() -> None:
         (["h300"], "unknown lab hardware 'h300'"),
         (["h200:0"], "--hosts h200:0: 0 is no number from 1 to 50"),
         (["h200:x"], "--hosts h200:x: no MODEL, MODEL:HOSTS or MODEL:HOSTSxGPUS"),
+        (["h200:1@sid"], "--hosts h200:1@sid: no suite 'sid'"),
+        (["h200@bookworm", "h200:2@bookworm"], "--hosts h200:2@bookworm: h200 is given twice"),
         (["h200:two"], "--hosts h200:two: no MODEL, MODEL:HOSTS"),
         (["h200:1x99"], "--hosts h200:1x99: 99 is no number from 1 to 16"),
         (["h200:1", "h200:2"], "--hosts h200:2: h200 is given twice"),

@@ -1,6 +1,7 @@
 """The stand-in for NVIDIA's prestart hook, and the front of runc: what they make of a container's bundle."""
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -38,6 +39,17 @@ def test_some_gpus_are_counted_from_zero_again() -> None:
 def test_a_gpu_that_is_not_there() -> None:
     with pytest.raises(SystemExit, match="unknown device"):
         chosen("8")
+
+
+def test_gpus_are_described_as_devices(tmp_path: Path) -> None:
+    table, written = tmp_path / "gpus.csv", tmp_path / "cdi" / "nvidia.yaml"
+    table.write_text(gpu_table(parse_hosts(["h100:1x2"])[0]))
+    argv = ["sh", str(IMAGE / "nvidia-ctk"), "cdi", "generate", f"--output={written}"]
+    subprocess.run(argv, env={**os.environ, "LAB_GPUS": str(table)}, check=True)
+    told = json.loads(written.read_text())
+    assert told["kind"] == "nvidia.com/gpu"
+    assert [device["name"] for device in told["devices"]] == ["0", "1", "all"]
+    assert told["annotations"] == {"lab.driver": "580.159.04"}
 
 
 def test_a_container_that_asks_for_none_is_left_alone(tmp_path: Path) -> None:

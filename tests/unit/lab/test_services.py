@@ -25,6 +25,18 @@ def test_start_and_stop(tmp_path: Path) -> None:
     assert not services.stop(tmp_path, "sleeper")
 
 
+def test_descriptors_of_whoever_started_us_are_not_handed_on(tmp_path: Path) -> None:
+    held = os.open(tmp_path / "lock", os.O_CREAT | os.O_WRONLY)
+    os.set_inheritable(held, True)  # as flock(1) hands on its lock
+    try:
+        pid = services.start(tmp_path, "sleeper", ["sleep", "60"])
+        targets = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]  # noqa: PTH115, PTH208
+        assert str(tmp_path / "lock") not in targets
+    finally:
+        os.close(held)
+        services.stop(tmp_path, "sleeper")
+
+
 def test_a_pid_used_again_by_another_process_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "pid").mkdir()
     (tmp_path / "pid" / "old.json").write_text(json.dumps({"pid": os.getpid(), "start": "1", "argv": []}))

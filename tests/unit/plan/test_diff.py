@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from builders import IMAGE_ID, converged, facts, file, fleet, lock, plan, server, spark, unit
 
-from provisioner.fleet.models import Archive, Image, Weights
+from provisioner.fleet.models import Archive, Image, LogRotation, Weights
 from provisioner.fleet.models import Docker as DockerSettings
 from provisioner.plan.diff import changes, server_fingerprint
 from provisioner.plan.facts import Docker, Facts, ImageFacts
@@ -230,6 +230,50 @@ def test_an_image_that_is_known_by_its_digest() -> None:
     assert told(the_plan, seen) == []
 
 
+class TestDocker:
+    def test_gpus_as_devices(self) -> None:
+        the_plan = plan(fleet(docker=DockerSettings(gpus="cdi")))
+        seen = converged(the_plan)
+        reason = "Docker cannot pass GPUs to containers as devices"
+        assert told(the_plan, seen) == [("nvidia_container_toolkit", "nvidia-container-toolkit", reason)]
+        assert told(the_plan, seen.model_copy(update={"gpu_devices": True})) == []
+
+    def test_another_version_than_asked_for(self) -> None:
+        the_plan = plan(fleet(docker=DockerSettings(version="28.3.3")))
+        seen = converged(the_plan)
+        assert told(the_plan, seen) == [("docker_engine", "docker", "is 28.5.1, not 28.3.3")]
+        debian = seen.model_copy(update={"docker": seen.docker.model_copy(update={"version": "28.3.3+dfsg1"})})
+        assert told(the_plan, debian) == []
+
+    def test_certificates_of_registries(self) -> None:
+        path = "/etc/docker/certs.d/r:5000/ca.crt"
+        the_plan = plan(fleet(certificates={"r:5000": "PEM\n"}))
+        seen = converged(the_plan)
+        assert told(the_plan, seen) == [("docker_engine", path, "not there")]
+        for content, expected in (("PEM\n", []), ("OLD\n", [("docker_engine", path, "differs")])):
+            there = seen.model_copy(update={"files": (*seen.files, file(path, content))})
+            assert told(the_plan, there) == expected
+
+
+@pytest.mark.parametrize(("opened", "closed"), [(None, False), ((22, 8000), False), ((22,), True), ((), True)])
+def test_a_port_that_a_firewall_keeps_closed(opened: tuple[int, ...] | None, closed: bool) -> None:
+    the_plan = plan(fleet(server(open_firewall=True)))
+    seen = converged(the_plan).model_copy(update={"firewall": opened})
+    assert told(the_plan, seen) == [("vllm_server", "firewall", "port 8000 is not opened")] * closed
+    assert told(plan(), converged(plan()).model_copy(update={"firewall": opened})) == []
+
+
+@pytest.mark.parametrize(("wanted", "ports"), [(True, (9000,)), (False, (8000, 9000))])
+def test_a_port_that_was_opened_for_a_server_that_does_not_want_it_any_more(
+    wanted: bool, ports: tuple[int, ...]
+) -> None:
+    the_plan = plan(fleet(server(open_firewall=wanted)))
+    opened = {"firewall": (22, 8000, 9000), "opened_for_us": (8000, 9000)}
+    assert told(the_plan, converged(the_plan).model_copy(update=opened)) == [
+        ("vllm_server", "firewall", f"port {port} was opened for a server: will be closed again") for port in ports
+    ]
+
+
 class TestDaemonJson:
     SETTINGS = DockerSettings(registry_mirrors=("http://mirror",), insecure_registries=("mirror:5000",))
     PATH = "/etc/docker/daemon.json"
@@ -258,6 +302,20 @@ class TestDaemonJson:
     )
     def test_keys_missing(self, content: str | None, missing: str) -> None:
         assert self.told(content) == [("docker_engine", self.PATH, f"{missing} not as planned")]
+
+    @pytest.mark.parametrize(
+        ("content", "expected"),
+        [
+            ('{"log-opts": {"max-size": "10m", "max-file": "3", "tag": "x"}}', []),
+            ('{"log-opts": {"max-size": "10m"}}', ["log-opts not as planned"]),
+        ],
+    )
+    def test_mappings_are_compared_key_by_key(self, content: str, expected: list[str]) -> None:
+        the_plan = plan(fleet(docker=DockerSettings(logs=LogRotation(max_size="10m", max_files=3))))
+        seen = converged(the_plan)
+        files = (*seen.files, file(self.PATH, content))
+        found = told(the_plan, seen.model_copy(update={"files": files}))
+        assert found == [("docker_engine", self.PATH, reason) for reason in expected]
 
     def test_the_file_is_shown_before_and_after(self) -> None:
         the_plan = plan(fleet(docker=DockerSettings(registry_mirrors=("http://mirror",))))

@@ -13,7 +13,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from builders import facts, fleet, plan, server, spark
 
 from provisioner import assets
-from provisioner.fleet.models import Archive, Build, Docker, Hub, Image, RegistryLogin, Weights
+from provisioner.fleet.models import Archive, Build, Docker, Hub, Image, LogRotation, RegistryLogin, Weights
 from provisioner.plan.model import HostPlan
 from provisioner.plan.variables import Expression, role_variables, secret, secret_name, server_element
 
@@ -28,8 +28,17 @@ EVERYTHING = fleet(
     server("b", gpus=(1,), port=8001, image={"default": Image(build=BUILD)}),
     server("c", gpus=(2,), port=8002, image={"default": Image(archive=ARCHIVE)}),
     docker=Docker(
-        source="docker.com", registry_mirrors=("http://m",), insecure_registries=("m:5000",), registries=LOGINS
+        source="docker.com",
+        registry_mirrors=("http://m",),
+        insecure_registries=("m:5000",),
+        registries=LOGINS,
+        version="28.3.3",
+        data_root="/data/docker",
+        logs=LogRotation(max_size="10m", max_files=3),
+        gpus="cdi",
+        stop_others=True,
     ),
+    certificates={"m:5000": "PEM\n"},
     hub=Hub(endpoint="http://hub.lan", token="file:/run/token"),
     weights=Weights(download=False),
 )
@@ -67,6 +76,13 @@ def test_the_roles_take_what_the_plan_emits(the_plan: HostPlan, role: str) -> No
     result = ArgumentSpecValidator(specs()[role]).validate(mine)
     assert result.error_messages == []
     assert subset(mine, result.validated_parameters)
+
+
+def test_what_a_fleet_leaves_out_is_as_the_roles_have_it() -> None:
+    defaults = {name: option["default"] for options in specs().values() for name, option in options.items()}
+    said = {"nvidia_container_toolkit_proof_image", "vllm_image_list", "model_weights_list", "vllm_server_list"}
+    found = role_variables(PLANS["three lines"])
+    assert {name: found[name] for name in found.keys() - said} == {name: defaults[name] for name in found.keys() - said}
 
 
 @pytest.mark.parametrize("the_plan", PLANS.values(), ids=PLANS)
@@ -142,6 +158,9 @@ def test_a_server_element_as_text() -> None:
         "image": "i:1",
         "argv": ["serve", "org/model", "--x"],
         "port": 8000,
+        "drain_timeout_s": 0,
+        "open_firewall": False,
+        "unified_memory": False,
     }
 
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from reports import HOSTILE, events, host, hostile, measurement, report, verdict
 
 from provisioner.history.rundir import HostOutcome
-from provisioner.report.terminal import failures, foot, head
+from provisioner.history.steps import Step
+from provisioner.report.terminal import course, failures, foot, head
 
 
 def test_head_and_foot() -> None:
@@ -24,6 +27,23 @@ def test_head_and_foot() -> None:
         "    E: no space",
         "    left",
     ]
+
+
+def test_the_course_of_a_rollout() -> None:
+    at = datetime(2026, 11, 24, 12, 0, 7, tzinfo=UTC)
+    steps = (
+        Step(kind="wave", wave="canary", hosts=("gpu-01",), time=at),
+        Step(kind="rolling_back", hosts=tuple(f"gpu-{number:02}" for number in range(10)), time=at),
+        Step(kind="aborted", wave="canary", detail="its gate failed: gpu-01", time=at),
+    )
+    clock = at.astimezone().strftime("%H:%M:%S")
+    assert course(report(host()).model_copy(update={"steps": steps})) == [
+        f"{clock}  wave: canary: gpu-01",
+        f"{clock}  rolling back: gpu-00, gpu-01, gpu-02, gpu-03, gpu-04, gpu-05, gpu-06, gpu-07 and 2 more",
+        f"{clock}  aborted: canary: its gate failed: gpu-01",
+    ]
+    whole = (Step(kind="wave", wave="all", hosts=("gpu-01",)), Step(kind="finished"))
+    assert course(report(host()).model_copy(update={"steps": whole})) == []
 
 
 def test_failures_say_why_with_the_log() -> None:

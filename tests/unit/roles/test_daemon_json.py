@@ -34,6 +34,18 @@ def test_scalars_are_replaced() -> None:
     assert filters.merge({"data-root": "/a", "x": [1]}, {"data-root": "/b", "x": "y"}) == {"data-root": "/b", "x": "y"}
 
 
+def test_keys_that_differ() -> None:
+    current = {"log-opts": {"max-size": "1m"}, "registry-mirrors": ["http://a"], "debug": True}
+    wanted = {"registry-mirrors": ["http://a"], "log-opts": {"max-file": "3"}, "debug": True, "labels": []}
+    assert filters.changed(current, wanted) == ["log-opts", "labels"]
+    assert filters.changed(current, {}) == []
+
+
+def test_keys_that_need_a_restart() -> None:
+    keys = ["registry-mirrors", "log-opts", "insecure-registries", "features", "live-restore", "data-root"]
+    assert filters.restarting(keys) == ["log-opts", "features", "data-root"]
+
+
 def test_parse() -> None:
     assert filters.parse("") == {"config": {}, "error": ""}
     assert filters.parse('{"a": 1}') == {"config": {"a": 1}, "error": ""}

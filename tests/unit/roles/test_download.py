@@ -30,6 +30,7 @@ def params(tmp_path: Path) -> dict[str, Any]:
         "sha256": "",
         "endpoint": "",
         "token": "",
+        "proxies": {},
         "download": True,
         "attempts": 4,
     }
@@ -44,6 +45,15 @@ def test_argv_of_a_model(params: dict[str, Any]) -> None:
     assert "HF_ENDPOINT=http://hub" in argv
     assert not any("HF_TOKEN" in word for word in argv)
     assert argv[-5:] == ["img:1", "download", "org/model", "--revision", "main"]
+
+
+def test_proxies_come_by_name_since_they_may_hold_a_password(params: dict[str, Any]) -> None:
+    argv = download.docker_argv(
+        {**params, "proxies": {"https_proxy": "http://me:s3cret@p", "no_proxy": ".lab"}}, "n", ""
+    )
+    at = argv.index("https_proxy")
+    assert argv[at - 1 : at + 3] == ["-e", "https_proxy", "-e", "no_proxy"]
+    assert not any("s3cret" in word for word in argv)
 
 
 def test_a_token_comes_on_standard_input_into_the_containers_own_memory(params: dict[str, Any]) -> None:

@@ -32,11 +32,12 @@ class Host:
         self.by_hand: set[str] = set()
         self.images: dict[str, str] = {}
         self.services: dict[str, Any] = {}
+        self.ports: set[str] | None = None
 
     def do(
         self, state: str = "before", part: str = "docker_engine", check_mode: bool = False, **options: Any
     ) -> dict[str, Any]:
-        empty = {name: [] for name in ("asked", "settings", "paths", "folders", "services", "images")}
+        empty = {name: [] for name in ("asked", "settings", "paths", "folders", "services", "images", "ports")}
         file = str(self.folder / "lib" / "installed.json")
         params = {"file": file, "state": state, "part": part, "packages": False, **empty, **options}
         answer: dict[str, Any] = record.answer(params, check_mode)
@@ -56,6 +57,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     monkeypatch.setattr(record, "chosen_by_hand", lambda: set(made.by_hand))
     monkeypatch.setattr(record, "image_id", made.images.get)
     monkeypatch.setattr(record, "service", made.services.get)
+    monkeypatch.setattr(record, "open_ports", lambda: None if made.ports is None else set(made.ports))
     monkeypatch.setattr(record.shutil, "which", lambda *_, **__: None)
     return made
 
@@ -217,6 +219,51 @@ def test_settled_drops_what_is_as_it_was_and_at_last_the_record(host: Host) -> N
     assert host.do("settled")["changed"] is True
     assert list(host.folder.iterdir()) == []
     assert host.do("settled")["changed"] is False
+
+
+def test_ports_are_ours_from_when_they_were_closed_until_they_are_again(host: Host) -> None:
+    host.do(part="vllm_server", ports=["8000"])  # no firewall: nothing to tell
+    assert host.told["parts"] == {}
+    host.ports = {"22", "9000"}
+    asked = host.do(part="vllm_server", ports=["8000", "9000"], check_mode=True)
+    assert asked["record"]["parts"] == {"vllm_server": {"ports": {"8000": None}}}
+    assert host.told["parts"] == {}
+    host.do(part="vllm_server", ports=["8000", "9000"])
+    host.ports |= {"8000"}
+    host.do(part="vllm_server", ports=["8000", "9000"])
+    assert host.told["parts"] == {"vllm_server": {"ports": {"8000": None}}}
+    assert host.do("read")["now"]["ports"] == ["8000"]
+    host.do("settled")
+    host.do(part="vllm_server")
+    assert host.told["parts"] == {"vllm_server": {"ports": {"8000": None}}}
+    host.ports -= {"8000"}
+    host.do(part="vllm_server")
+    assert host.told["parts"] == {}
+    host.ports |= {"8000"}  # by somebody else
+    host.do(part="vllm_server", ports=["8000"])
+    assert host.told["parts"] == {}
+
+
+def test_a_port_that_is_closed_again_is_settled(host: Host) -> None:
+    host.ports = set()
+    host.do(part="vllm_server", ports=["8000"])
+    assert host.do("settled")["changed"] is True
+    assert list(host.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("programs", "ports"),
+    [
+        ({"ufw status": "Status: active\n\n8000/tcp   ALLOW   Anywhere # vllm-a.service\n53/udp ALLOW x\n"}, {"8000"}),
+        ({"ufw status": "Status: inactive\n"}, None),
+        ({"firewall-cmd --state": "running\n", "firewall-cmd --list-ports": "8000/tcp 53/udp\n"}, {"8000"}),
+        ({"firewall-cmd --state": "running\n"}, set()),
+        ({}, None),
+    ],
+)
+def test_open_ports(programs: dict[str, str], ports: set[str] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "output", lambda *argv: programs.get(" ".join(argv), ""))
+    assert record.open_ports() == ports
 
 
 def test_check_mode_writes_nothing(host: Host) -> None:

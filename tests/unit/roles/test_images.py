@@ -259,6 +259,12 @@ def test_the_build_as_an_argument_list() -> None:
     assert ours.build_argv({**image, "build": {"git": "x"}}, "/src")[-3:] == ["--file", "/src/Dockerfile", "/src"]
 
 
+def test_a_build_gets_its_proxies_by_name() -> None:
+    image = {"reference": "r", "platform": "linux/amd64", "build": {"git": "x"}}
+    argv = ours.build_argv(image, "/src", {"https_proxy": "http://me:s3cret@p", "no_proxy": ".lab"})
+    assert argv[-5:] == ["--build-arg", "https_proxy", "--build-arg", "no_proxy", "/src"]
+
+
 def test_the_text_of_a_record_is_stable() -> None:
     known = ours.given(ours.record(""), ["b:1", "a:1"], came("b:1", "a:1"))
     assert json.loads(ours.dump(known)) == known

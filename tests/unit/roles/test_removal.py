@@ -51,6 +51,7 @@ def plan(
         "services": {name: {"enabled": True, "active": True} for p in parts.values() for name in p.get("services", {})},
     }
     state["paths"]["/etc/apt/keyrings/docker.asc"] = "missing"
+    state["ports"] = [port for part in parts.values() for port in part.get("ports", {})]
     state["image_ids"] = [was for part in parts.values() for was in part.get("images", {}).values() if was]
     for kind, values in (now or {}).items():
         state[kind] = values if isinstance(values, list) else {**state[kind], **values}
@@ -99,6 +100,13 @@ def test_everything_goes() -> None:
     assert found["packages"] == ["docker.io", "git", "python3-requests", "runc"]
     assert (found["images"], found["late_paths"], found["emptied"]) == ([], ["/etc/docker"], ["/var/lib/docker"])
     assert (found["groups"], found["undone"]) == (["docker"], ["docker_engine"])
+
+
+def test_ports_that_were_opened_are_closed_again() -> None:
+    record = {"vllm_server": {"ports": {"8000": None, "8001": None}}}
+    found = plan(record, now={"ports": ["8000"]})
+    assert found["ports"] == ["8000"]
+    assert found["goes"][-1] == "firewall: port 8000 closed again"
 
 
 def used(*names: str, gpus: bool = False, image: str = "sha256:9", volumes: tuple[str, ...] = ()) -> dict[str, Any]:

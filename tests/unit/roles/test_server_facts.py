@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from load import module
 
 facts = module("vllm_server", "library/vllm_server_facts.py")
@@ -50,6 +51,20 @@ def test_container() -> None:
     assert facts.parse_container(text.replace('["serve", "m"]', "null"))["argv"] == []
     assert facts.parse_container("") == {"id": "", "running": False, "image_id": "", "argv": []}
     assert facts.parse_container("[]") == {"id": "", "running": False, "image_id": "", "argv": []}
+
+
+@pytest.mark.parametrize(
+    ("argv", "place"),
+    [
+        ([], "127.0.0.1:8000"),
+        (["--host=0.0.0.0", "--port=1"], "127.0.0.1:1"),
+        (["--host", "::", "--port", "1", "--port", "2"], "127.0.0.1:2"),
+        (["--host", "fd00::1"], "[fd00::1]:8000"),
+        (["--host", "10.0.0.1", "--port"], "10.0.0.1:8000"),
+    ],
+)
+def test_where_a_server_is_reached(argv: list[str], place: str) -> None:
+    assert facts.address(argv) == place
 
 
 def test_unit() -> None:

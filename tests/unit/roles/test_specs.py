@@ -92,3 +92,24 @@ def hidden_by_module(role: Path, task: dict[str, Any]) -> bool:
     names = [name for name, value in task[module.stem].items() if any(secret in str(value) for secret in SECRETS)]
     declared = [re.search(rf'"{name}": {{[^}}]*"no_log": True}}', module.read_text()) for name in names]
     return all(declared) and not any(secret in str(rest) for secret in SECRETS)
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_no_task_takes_over_the_name_of_an_option(role: str) -> None:
+    """What a task registers or sets would hold for the rest of a play, and for the role's next run in it."""
+    texts = [path.read_text() for path in (ROLES / role / "tasks").glob("*.yml")]
+    taken = {name for text in texts for name in re.findall(r"register: (\w+)", text)}
+    taken |= {
+        name for text in texts for block in re.findall(r"set_fact:\n((?: {4,}.*\n)+)", text) for name in keys(block)
+    }
+    assert not taken & set(read(role, "defaults/main.yml"))
+
+
+def keys(block: str) -> list[str]:
+    return re.findall(r"^ +([a-z_]+):", block, re.MULTILINE)
+
+
+def test_the_roles_page_names_every_scenario() -> None:
+    scenarios = {f"{path.parents[2].name}/{path.parent.name}" for path in ROLES.glob("*/molecule/*/molecule.yml")}
+    told = re.findall(r"^\| ([a-z_]+/[a-z0-9_]+): ", (ROLES.parent / "docs" / "roles.md").read_text(), re.MULTILINE)
+    assert sorted(told) == sorted(scenarios)

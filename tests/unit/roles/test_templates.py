@@ -56,10 +56,18 @@ def test_unit() -> None:
         "TimeoutStartSec=120",
         "TimeoutStopSec=60",
         "SyslogIdentifier=vllm-nemotron.service",
+        "# one server must not push everything else out of the journal",
+        "LogRateLimitIntervalSec=30s",
+        "LogRateLimitBurst=10000",
         "",
         "[Install]",
         "WantedBy=multi-user.target",
     ]
+
+
+def test_file_cache_makes_room_where_the_gpu_has_no_memory_of_its_own() -> None:
+    line = 'ExecStartPre=-/bin/sh -c "sync; echo 1 > /proc/sys/vm/drop_caches"'
+    assert line in render("vllm.service.j2", server={**SERVER, "unified_memory": True}).splitlines()
 
 
 @pytest.mark.parametrize(

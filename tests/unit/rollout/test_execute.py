@@ -154,7 +154,7 @@ def test_a_host_that_ansible_failed_on_is_not_validated(
     world, does = World({"a": facts("a")}), hands(A)
     does.applied["a"] = HostResult(host="a", state=state, changed=2, message="Install: no space")
     outcome = does.run(world.survey(monkeypatch, A), world.connections(), RUN)["a"]
-    assert outcome == HostOutcome("a", code, changed=2, message="Install: no space")
+    assert outcome == HostOutcome("a", code, changed=2, message="Install: no space", touched=True)
     assert does.log == ["apply a"]
     # one that was interrupted stands where it stood
     told = [] if code == Exit.INTERRUPTED else [("failed", "failed", "Install: no space")]

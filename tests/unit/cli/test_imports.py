@@ -1,0 +1,43 @@
+"""What a command loads before it begins: seconds that every use of it would cost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = frozenset(
+    ("ansible_runner", "huggingface_hub", "jinja2", "paramiko", "pydantic", "rich", "ruamel.yaml", "sqlite3", "yaml")
+)
+
+
+def loaded(code: str) -> set[str]:
+    said = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules, file=sys.stderr)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return set(said.stderr.split())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["apply", "--help"], ["lab", "--help"], ["version"]])
+def test_help_loads_nothing_heavy(words: list[str]) -> None:
+    modules = loaded(f"from provisioner.cli.main import run\nassert run({words!r}) == 0")
+    # Typer itself reads the words of a command with pydantic.
+    heavy = HEAVY - ({"pydantic"} if words != ["--help"] else set())
+    assert modules.isdisjoint(heavy), sorted(modules & heavy)
+
+
+def test_a_run_loads_neither_ansible_nor_the_history_before_there_is_something_to_do() -> None:
+    modules = loaded("import provisioner.cli.apply")
+    assert "pydantic" in modules  # else this test looks in the wrong place
+    assert not modules & {"ansible_runner", "huggingface_hub", "paramiko", "rich", "sqlite3"}
+
+
+@pytest.mark.parametrize("command", ["explain", "history", "monitoring", "recipe_command", "report", "schema"])
+def test_commands_that_reach_no_host_load_nothing_for_it(command: str) -> None:
+    modules = loaded(f"import provisioner.cli.{command}")
+    assert not modules & {"ansible_runner", "huggingface_hub", "paramiko"}
