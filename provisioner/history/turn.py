@@ -62,7 +62,7 @@ def control_id(root: Path | None = None) -> str:
     """A word for this state directory of this machine, the same for ever."""
     path = _folder(root) / "control-id"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".control-id.{os.getpid()}")
+    temporary = path.with_name(f".control-id.{secrets.token_hex(4)}")
     with suppress(FileExistsError):  # whoever links it first has named it
         if not path.exists():
             temporary.write_text(secrets.token_hex(8) + "\n", encoding="ascii")
