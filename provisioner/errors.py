@@ -16,6 +16,7 @@ class Exit(IntEnum):
     GATE_FAILED = 3
     UNREACHABLE = 4
     CHANGES = 5
+    LOCKED = 6
     INTERRUPTED = 130
 
 
@@ -92,6 +93,12 @@ class HostError(ProvisionError):
     def __init__(self, message: str, *, hint: str | None = None, log: str = "") -> None:
         super().__init__(message, hint=hint)
         self.log = log
+
+
+class LockedError(ProvisionError):
+    """Another run is at work on the fleet, or on a host of it."""
+
+    exit_code = Exit.LOCKED
 
 
 class GateError(ProvisionError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 from provisioner.apply.runner import Strategy
 from provisioner.cli import show
+from provisioner.cli.alone import alone
 from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
 from provisioner.cli.events import shown as _shown
 from provisioner.cli.lock import previous, relock
@@ -37,9 +38,12 @@ from provisioner.rollout.secrets import take_from_environment
 from provisioner.rollout.store import check as check_files
 from provisioner.rollout.store import read_bundle
 from provisioner.rollout.survey import HostSurvey, Survey, planned_again, survey
+from provisioner.rollout.waves import turns
 
 if TYPE_CHECKING:
     from provisioner.history.rundir import Run
+    from provisioner.rollout.deadline import Deadline
+    from provisioner.rollout.leases import Leases
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,11 @@ class ApplyFlags:
     bundle: Path | None
     json: bool
     approve: bool = False
+    lock_wait_s: float = 0.0
+    deadline: Deadline | None = None
+    """by when all must be over"""
+    on_survey: Callable[[Survey], None] = lambda _: None
+    """told what was seen"""
 
 
 def apply(path: Path, flags: ApplyFlags) -> Exit:
@@ -65,18 +74,36 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
     if flags.approve:
         asks = fleet.rollout.model_copy(update={"approve": "every_wave"})
         fleet = fleet.model_copy(update={"rollout": asks})
-    with _connections(fleet) as connections:
+    options = Options(
+        strategy=strategy,
+        depth="smoke" if flags.smoke else fleet.rollout.analysis,
+        too_late=_too_late(flags.deadline, fleet.name),
+    )
+    environment = take_from_environment(fleet)
+
+    def look() -> Survey | Exit:
         seen = _survey(
-            fleet, recipes, connections, update_lock=flags.update_lock, some=bool(flags.hosts), bundle=flags.bundle
+            fleet,
+            recipes,
+            connections,
+            environment,
+            update_lock=flags.update_lock,
+            some=bool(flags.hosts),
+            bundle=flags.bundle,
         )
+        flags.on_survey(seen)
         if seen.unfit:
             say(show.problems(seen))
             if not (flags.keep_going and seen.fit):
                 say(show.nothing_changed(seen))
-                return _worst(seen)
+                return worst(seen)
         if not seen.work:
             return _report(flags.json, seen, Ended(execute_nothing(seen)), None)
         say(show.plan(seen, diff=flags.diff))
+        late = options.too_late(turns(seen)[0].hosts)
+        if late:
+            say(f"nothing was changed: {late}")
+            return Exit.CHANGES
         check_approval(seen)
         if not flags.yes and not _allowed(seen):
             say("nothing was changed")
@@ -84,8 +111,13 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
         if seen.bundle:
             say(f"checking {seen.bundle}")
             check_files(seen.bundle, [blob for host in seen.work if host.bundled for blob in host.bundled.blobs()])
-        options = Options(strategy=strategy, depth="smoke" if flags.smoke else fleet.rollout.analysis)
-        return executed(seen, connections, options, rolled_out, json=flags.json)
+        return seen
+
+    def do(seen: Survey, name: str, leases: Leases) -> Exit:
+        return executed(seen, connections, options, rolled_out, name, leases, json=flags.json)
+
+    with _connections(fleet) as connections:
+        return alone(fleet, connections, look, do, wait_s=flags.lock_wait_s)
 
 
 def plan(
@@ -104,7 +136,7 @@ def plan(
     out(show.plan_json(seen) if json else show.plan(seen, diff=diff))
     if seen.unfit:
         say(show.problems(seen))
-        return _worst(seen)
+        return worst(seen)
     return Exit.CHANGES if seen.work else Exit.OK
 
 
@@ -140,26 +172,34 @@ def probe(path: Path, hosts: Sequence[str], *, json: bool) -> Exit:
     return unreached[0].exit_code if unreached else Exit.OK
 
 
-def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool) -> Exit:
+def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool, lock_wait_s: float = 0.0) -> Exit:
     """Validates what runs as planned; a host with changes pending is an error, since it would prove something else."""
     fleet, recipes = _load(path, hosts)
-    with _connections(fleet) as connections:
-        seen = _survey(fleet, recipes, connections)
+    environment = take_from_environment(fleet)
+
+    def look() -> Survey | Exit:
+        seen = _survey(fleet, recipes, connections, environment)
         pending = [host for host in seen.fit if host.changes]
         if seen.unfit or pending:
             if seen.unfit:
                 say(show.problems(seen))
             for host in pending:
                 say(f"{host.host.name}: not as planned; run `provision plan {path}` to see why")
-            return _worst(seen) if seen.unfit else Exit.CHANGES
+            return worst(seen) if seen.unfit else Exit.CHANGES
         everything = tuple(
             replace(host, unproven=dict.fromkeys((server.name for server in host.plan.servers), "asked for"))
             if host.plan
             else host
             for host in seen.hosts
         )
+        return replace(seen, hosts=everything)
+
+    def do(seen: Survey, name: str, leases: Leases) -> Exit:
         options = Options(depth="smoke" if smoke else "benchmark")
-        return executed(replace(seen, hosts=everything), connections, options, _validated, json=json)
+        return executed(seen, connections, options, _validated, name, leases, json=json)
+
+    with _connections(fleet) as connections:
+        return alone(fleet, connections, look, do, wait_s=lock_wait_s)
 
 
 def render(path: Path, hosts: Sequence[str], output: Path, facts: Path | None) -> Exit:
@@ -173,7 +213,7 @@ def render(path: Path, hosts: Sequence[str], output: Path, facts: Path | None) -
             seen = _survey(fleet, recipes, connections, compare=False)
     if seen.unfit:
         say(show.problems(seen))
-        return _worst(seen)
+        return worst(seen)
     count = write_rendered(output, seen)
     say(f"inventory of {len(seen.hosts)} hosts in {output}/inventory, {count} files in {output}/files")
     say("secrets are looked up when Ansible runs: their files here are stand-ins")
@@ -206,6 +246,18 @@ def execute_nothing(seen: Survey) -> tuple[HostOutcome, ...]:
     )
 
 
+def looked_at(path: Path, hosts: Sequence[str]) -> Survey:
+    """These hosts of a fleet (all where none is named) as they are and as they should be."""
+    fleet, recipes = _load(path, hosts)
+    with _connections(fleet) as connections:
+        return _survey(fleet, recipes, connections)
+
+
+def worst(seen: Survey) -> Exit:
+    """What the unfit hosts of a survey mean for the program."""
+    return exit_code([HostOutcome(host.host.name, host.exit_code) for host in seen.unfit])
+
+
 Do = Callable[[Survey, Connections, "Run", Options], Ended]
 
 
@@ -214,30 +266,43 @@ def _validated(seen: Survey, connections: Connections, run: Run, options: Option
         return Ended(execute(seen, connections, run.path, on_event=on_event, options=options))
 
 
-def executed(seen: Survey, connections: Connections, options: Options, do: Do, *, json: bool) -> Exit:
-    """Do it and report, with a record of it however it ends."""
+def executed(
+    seen: Survey, connections: Connections, options: Options, do: Do, name: str, leases: Leases, *, json: bool
+) -> Exit:
+    """Do it and report, with a record of it however it ends, and tell those who want to know."""
+    from provisioner.cli.told import notifier_of, tell_end, tell_step
     from provisioner.history.rundir import create_run
     from provisioner.rollout.baseline import BaselineGate
+    from provisioner.rollout.drift import drift_of, mended, remembered
 
     fleet = seen.fleet
     run = create_run(
         fleet.name,
+        name=name,
         command=sys.argv,
         fleet_path=fleet.path,
         hosts=[host.host.name for host in seen.work],
         secrets=tuple(seen.secrets.values()),
     )
-    code = Exit.HOST_FAILED
+    code, ended = Exit.HOST_FAILED, Ended(())
+    notifier = notifier_of(seen, name)
+    run.on_step = lambda step: tell_step(notifier, step)
+    notifier.tell("started", show.started(seen), hosts=[host.host.name for host in seen.work])
     try:
+        drift = remembered(drift_of(seen), run.store)
         for host in seen.fit:
             name = host.host.name
             run.save(f"plans/{name}.json", host.plan.model_dump_json(indent=1) if host.plan else "{}")
             run.save(f"changes/{name}.json", (host.changes or Changes(host=name)).model_dump_json(indent=1))
         with interrupt_flag() as interrupted:
             gate = BaselineGate(run.store, fleet)
-            told = replace(options, interrupted=interrupted, on_verdict=_recorded(run), speed_gate=gate.judge)
+            stop = lambda: interrupted() or bool(leases.lost)  # noqa: E731
+            told = replace(options, interrupted=stop, on_verdict=_recorded(run), speed_gate=gate.judge)
             ended = do(seen, connections, run, told)
             gate.accept(run.record.id, ended.outcomes)
+            mended(
+                drift, [one.host for one in ended.outcomes if one.exit_code == Exit.OK and not one.pending], run.store
+            )
         code = _report(json, seen, ended, run)
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
@@ -247,7 +312,23 @@ def executed(seen: Survey, connections: Connections, options: Options, do: Do, *
         raise
     finally:
         run.finish(code)
+        tell_end(notifier, code, ended.outcomes, ended.course.reason if ended.course else "")
     return code
+
+
+def _too_late(deadline: Deadline | None, fleet: str) -> Callable[[Sequence[str]], str | None]:
+    """Why a wave of these hosts must not begin any more; None where it may."""
+    if deadline is None:
+        return lambda _: None
+
+    def refuses(hosts: Sequence[str]) -> str | None:
+        from provisioner.history.store import open_store
+        from provisioner.rollout.deadline import expected_wave_s
+
+        with open_store(read_only=True) as store:
+            return deadline.refuses(expected_wave_s(store, fleet, hosts))
+
+    return refuses
 
 
 def _strategy(word: str) -> Strategy:
@@ -288,6 +369,7 @@ def _survey(
     fleet: Fleet,
     recipes: dict[str, Recipe],
     connections: Connections,
+    environment: dict[str, str] | None = None,
     *,
     compare: bool = True,
     locked: bool = True,
@@ -297,13 +379,13 @@ def _survey(
 ) -> Survey:
     """`locked`: with the fleet's lock, if it has one. `update_lock`: moved first; `some`: hosts are left out.
 
-    `bundle`: hosts get what they lack from there.
+    `bundle`: hosts get what they lack from there. `environment`: what `take_from_environment` gave, where it was asked.
     """
     if bundle and update_lock:
         raise UsageError(
             "--bundle and --update-lock do not go together: a bundle holds what was locked when it was made"
         )
-    environment = take_from_environment(fleet)
+    environment = take_from_environment(fleet) if environment is None else environment
     lock = read_lock(fleet, recipes) if locked and not update_lock else None
     given = read_bundle(bundle, lock) if bundle else None
     with _shown([host.name for host in fleet.hosts], None) as on_event:
@@ -355,7 +437,3 @@ def _show_verdicts(fleet: str, verdicts: Sequence[ServerVerdict]) -> None:
     with open_store(read_only=True) as store:
         before = history(store.measurements(fleet=fleet))
     Console().print(table(verdicts, before)) if sys.stdout.isatty() else out("\n".join(lines(verdicts, before)))
-
-
-def _worst(seen: Survey) -> Exit:
-    return exit_code([HostOutcome(host.host.name, host.exit_code) for host in seen.unfit])

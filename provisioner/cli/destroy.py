@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, s
 from provisioner.cli.events import shown
 from provisioner.errors import Exit, ProvisionError, UsageError
 from provisioner.fleet.models import Fleet
-from provisioner.history.rundir import create_run
+from provisioner.history.rundir import create_run, new_name
+from provisioner.history.turn import turn
 from provisioner.hosts.ssh import connect
 from provisioner.rollout import removal
 from provisioner.rollout.connections import Connections
+from provisioner.rollout.leases import Leases, leased, who_am_i
 from provisioner.rollout.removal import Asked, HostLook
 
 
@@ -31,12 +34,20 @@ class DestroyFlags:
     docker: bool
     dry_run: bool
     json: bool
+    lock_wait_s: float = 0.0
 
 
 def destroy(path: Path, flags: DestroyFlags) -> Exit:
     """Look, show, ask, take away. A host that cannot be looked at stops all."""
     fleet = load_hosts(path, flags.hosts)
     asked = Asked(weights=flags.weights, docker=flags.docker)
+    if flags.dry_run:
+        return _looked(fleet, asked, flags)
+    with turn(fleet.name, shlex.join(["provision", *sys.argv[1:]]), wait_s=flags.lock_wait_s, on_wait=say):
+        return _looked(fleet, asked, flags)
+
+
+def _looked(fleet: Fleet, asked: Asked, flags: DestroyFlags) -> Exit:
     names = [host.name for host in fleet.hosts]
     with Connections(lambda host: connect(host, fleet.ssh)) as connections, shown(names, None) as on_event:
         seen = removal.look(fleet, connections, asked, on_event=on_event)
@@ -62,13 +73,26 @@ def _allowed(work: Sequence[HostLook], seen: Sequence[HostLook]) -> bool:
 
 
 def _destroyed(fleet: Fleet, seen: Sequence[HostLook], asked: Asked, flags: DestroyFlags) -> Exit:
-    """Take away and report, with a record of it however it ends."""
+    """Take away and report, on hosts that no other run has, with a record of it however it ends."""
+    name, hosts = new_name(), [one.host for one in seen if one.work]
+    who = who_am_i(fleet.name, name)
+    with (
+        Connections(lambda host: connect(host, fleet.ssh)) as connections,
+        leased(connections, hosts, who, wait_s=flags.lock_wait_s, say=say) as leases,
+    ):
+        return _recorded(fleet, seen, asked, flags, leases, name)
+
+
+def _recorded(
+    fleet: Fleet, seen: Sequence[HostLook], asked: Asked, flags: DestroyFlags, leases: Leases, name: str
+) -> Exit:
     names = [one.host.name for one in seen if one.work]
-    run = create_run(fleet.name, command=sys.argv, fleet_path=fleet.path, hosts=names)
+    run = create_run(fleet.name, name=name, command=sys.argv, fleet_path=fleet.path, hosts=names)
     code = Exit.HOST_FAILED
     try:
         with interrupt_flag() as interrupted, shown(names, run) as on_event:
-            results = removal.destroy(fleet, seen, run.path, asked, on_event=on_event, interrupted=interrupted)
+            stop = lambda: interrupted() or bool(leases.lost)  # noqa: E731
+            results = removal.destroy(fleet, seen, run.path, asked, on_event=on_event, interrupted=stop)
         run.save("removal.json", show.as_json(seen, results, run.path))
         code = removal.worst(results)
         _print(flags, seen, results, run.path)

@@ -15,7 +15,9 @@ from provisioner.cli.bench import bench_app
 from provisioner.cli.console import say
 from provisioner.cli.lab import lab_app
 from provisioner.cli.recipe import recipe_app
+from provisioner.cli.schedule import schedule_app
 from provisioner.errors import Exit, InputError, ProvisionError, UsageError
+from provisioner.fleet.durations import parse_duration
 
 app = typer.Typer(
     name="provision",
@@ -26,12 +28,22 @@ app = typer.Typer(
     help="Turn a list of GPU machines into measured vLLM servers.\n\n"
     "`provision fleet.yaml` is short for `provision apply fleet.yaml`.",
     epilog="Exit codes: 0 all served and validated, 1 a host failed, 2 bad input or usage, 3 a gate failed, "
-    "4 unreachable, 5 changes pending (plan, lock --check), 130 interrupted.",
+    "4 unreachable, 5 changes pending (plan, drift, lock --check), 6 another run is at work, 130 interrupted.",
 )
 app.add_typer(lab_app, name="lab")
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(bench_app, name="bench")
 app.add_typer(baseline_app, name="baseline")
+app.add_typer(schedule_app, name="schedule")
+
+
+def _duration(text: str | float) -> float:
+    """Seconds; typer hands over the default as it is."""
+    try:
+        return float(parse_duration(text)) if isinstance(text, str) else text
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
 
 FleetFile = Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet file.", show_default=False)]
 Hosts = Annotated[list[str], typer.Option("--hosts", metavar="NAME", help="Only these hosts (may be repeated).")]
@@ -39,6 +51,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Diff = Annotated[bool, typer.Option("--diff", "-D", help="Show full text diffs of files, arguments and images.")]
 UpdateLock = Annotated[
     bool, typer.Option("--update-lock", help="First write the fleet's lock anew, as tags and branches stand now.")
+]
+LockWait = Annotated[
+    float,
+    typer.Option(
+        metavar="TIME",
+        parser=_duration,
+        show_default=False,
+        help="Wait so long for other runs on these hosts to end: 90s, 10m, 1h. Default: do not wait.",
+    ),
 ]
 Bundle = Annotated[
     Path | None,
@@ -73,6 +94,7 @@ def apply(
         bool, typer.Option("--approve", help="Ask before every wave after the first (rollout.approve: every_wave).")
     ] = False,
     bundle: Bundle = None,
+    lock_wait: LockWait = 0.0,
     json: Json = False,
 ) -> None:
     """Bring every host to its plan, validate every server, show the table."""
@@ -95,6 +117,7 @@ def apply(
         approve=approve,
         json=json,
         diff=diff,
+        lock_wait_s=lock_wait,
     )
     raise typer.Exit(command.apply(fleet, options))
 
@@ -150,12 +173,13 @@ def rollback(
     hosts: Hosts = _NO_HOSTS,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Change hosts without asking.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="Validate with requests only, no benchmark.")] = False,
+    lock_wait: LockWait = 0.0,
     json: Json = False,
 ) -> None:
     """Bring hosts back to the release before, all at once, and validate it. The fleet file is not looked at for it."""
     from provisioner.cli import rollback as command
 
-    flags = command.RollbackFlags(to=to, hosts=tuple(hosts), yes=yes, smoke=smoke, json=json)
+    flags = command.RollbackFlags(to=to, hosts=tuple(hosts), yes=yes, smoke=smoke, json=json, lock_wait_s=lock_wait)
     raise typer.Exit(command.rollback(fleet, flags))
 
 
@@ -165,6 +189,23 @@ def releases(fleet: FleetFile, hosts: Hosts = _NO_HOSTS, json: Json = False) -> 
     from provisioner.cli import rollback as command
 
     raise typer.Exit(command.releases(fleet, hosts, json=json))
+
+
+@app.command(
+    epilog="Example: provision drift fleet.yaml --prometheus /var/lib/prometheus/node-exporter/provision-drift.prom"
+)
+def drift(
+    fleet: FleetFile,
+    hosts: Hosts = _NO_HOSTS,
+    prometheus: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write metrics for node_exporter's textfile collector.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Tell what on which host is not as planned, and since when; changes no host. Exits as `plan` does."""
+    from provisioner.cli import drift as command
+
+    raise typer.Exit(command.drift(fleet, hosts, json=json, prometheus=prometheus))
 
 
 @app.command(epilog="Example: provision lock fleet.yaml --check")
@@ -201,15 +242,34 @@ def destroy(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would go; exits 5 when something would.")
     ] = False,
+    lock_wait: LockWait = 0.0,
     json: Json = False,
 ) -> None:
     """Take away what was brought to the hosts, and leave what was there before."""
     from provisioner.cli import destroy as command
 
     flags = command.DestroyFlags(
-        yes=yes, hosts=tuple(hosts), weights=purge_weights, docker=purge_docker, dry_run=dry_run, json=json
+        yes=yes,
+        hosts=tuple(hosts),
+        weights=purge_weights,
+        docker=purge_docker,
+        dry_run=dry_run,
+        json=json,
+        lock_wait_s=lock_wait,
     )
     raise typer.Exit(command.destroy(fleet, flags))
+
+
+@app.command(epilog="Example: provision unlock fleet.yaml --reason 'control-2 was reinstalled in the middle of a run'")
+def unlock(
+    fleet: FleetFile,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the audit log.")],
+    hosts: Hosts = _NO_HOSTS,
+) -> None:
+    """End the leases of runs that died elsewhere; they expire by themselves after 5 minutes. A live run stops."""
+    from provisioner.cli import unlock as command
+
+    raise typer.Exit(command.unlock(fleet, hosts, reason))
 
 
 @app.command(epilog="Example: provision explain fleet.yaml gpu-01 nemotron.port")
@@ -244,12 +304,13 @@ def validate(
     fleet: FleetFile,
     hosts: Hosts = _NO_HOSTS,
     smoke: Annotated[bool, typer.Option("--smoke", help="Requests only, no benchmark.")] = False,
+    lock_wait: LockWait = 0.0,
     json: Json = False,
 ) -> None:
     """Prove the servers that run as planned, changing nothing."""
     from provisioner.cli import apply as command
 
-    raise typer.Exit(command.validate(fleet, hosts, smoke=smoke, json=json))
+    raise typer.Exit(command.validate(fleet, hosts, smoke=smoke, json=json, lock_wait_s=lock_wait))
 
 
 @app.command(

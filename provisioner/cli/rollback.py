@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from provisioner.cli.alone import alone
 from provisioner.cli.apply import executed, load_hosts
 from provisioner.cli.columns import columns
 from provisioner.cli.console import at_terminal, confirm, out, say
@@ -29,6 +30,7 @@ from provisioner.rollout.survey import HostSurvey, Survey
 
 if TYPE_CHECKING:
     from provisioner.history.rundir import Run
+    from provisioner.rollout.leases import Leases
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class RollbackFlags:
     yes: bool
     smoke: bool
     json: bool
+    lock_wait_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,11 @@ def rollback(path: Path, flags: RollbackFlags) -> Exit:
     """Brings hosts back to an earlier release, all at once. One that has no way back stops all."""
     fleet = load_hosts(path, flags.hosts)
     environment = take_from_environment(fleet)
-    with _connections(fleet) as connections:
+    options = Options(depth="smoke" if flags.smoke else fleet.rollout.analysis)
+    ways: tuple[Way, ...] = ()
+
+    def look() -> Survey | Exit:
+        nonlocal ways
         with ThreadPoolExecutor(min(MAX_WORKERS, len(fleet.hosts))) as pool:
             ways = tuple(pool.map(lambda host: _way(fleet, host, connections, flags.to, environment), fleet.hosts))
         lost = [way.error for way in ways if way.error]
@@ -90,12 +97,16 @@ def rollback(path: Path, flags: RollbackFlags) -> Exit:
         if not flags.yes and not _allowed(ways):
             say("nothing was changed")
             return Exit.CHANGES
-        options = Options(depth="smoke" if flags.smoke else fleet.rollout.analysis)
         secrets = dict(pair for way in ways for pair in way.secrets)
-        seen = Survey(fleet, tuple(way.seen for way in ways if way.seen), secrets, environment=environment)
-        code = executed(seen, connections, options, _Return(ways), json=flags.json)
+        return Survey(fleet, tuple(way.seen for way in ways if way.seen), secrets, environment=environment)
+
+    def do(seen: Survey, name: str, leases: Leases) -> Exit:
+        code = executed(seen, connections, options, _Return(ways), name, leases, json=flags.json)
         say(f"{path} may ask for another release still: change it before the next `provision {path}`")
         return code
+
+    with _connections(fleet) as connections:
+        return alone(fleet, connections, look, do, wait_s=flags.lock_wait_s)
 
 
 class _Return:

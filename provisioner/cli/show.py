@@ -115,6 +115,29 @@ def _summary(seen: Survey) -> str:
     return f"{_hosts(len(seen.hosts))}: {', '.join(parts)}" + (f", {len(seen.unfit)} unfit" if seen.unfit else "")
 
 
+def started(seen: Survey) -> str:
+    """One line about a run that begins."""
+    return f"a run begins on {len(seen.work)} of {_hosts(len(seen.hosts))}: {some([h.host.name for h in seen.work])}"
+
+
+def ended(code: Exit, outcomes: Sequence[HostOutcome], reason: str) -> str:
+    """One line about a run that is over, and one for each host that failed."""
+    failed = [one for one in outcomes if one.exit_code != Exit.OK]
+    good = f"{len(outcomes) - len(failed)} of {_hosts(len(outcomes))} served and validated"
+    if code == Exit.OK:
+        return f"a run has ended well: {good}"
+    first = [_outcome(one)[0] for one in failed[:10]]
+    more = [f"and {len(failed) - 10} more"] if len(failed) > 10 else []
+    word = "was interrupted" if code == Exit.INTERRUPTED else f"has failed (exit code {int(code)})"
+    why = [f"stopped: {reason}"] if reason else []
+    return "\n".join([f"a run {word}" + (f": {good}" if outcomes else ""), *why, *first, *more])
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of many names."""
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
 def check(seen: Survey, results: Sequence[HostResult], *, diff: bool) -> str:
     """The plan, then task by task what Ansible would do on the hosts with changes."""
     lines = [plan(seen, diff=diff), "", "Ansible in check mode:" if results else "nothing for Ansible to do"]

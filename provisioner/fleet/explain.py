@@ -16,7 +16,9 @@ from provisioner.fleet.suggest import did_you_mean
 M = TypeVar("M", bound=BaseModel)
 
 _SECRET = re.compile(r"token|key|secret|passw|credential", re.IGNORECASE)
-_PRIVATE = frozenset({"env", "extra_args", "args", "endpoint", "git", "registry_mirrors", "username", "proxies"})
+_PRIVATE = frozenset(
+    {"env", "extra_args", "args", "endpoint", "git", "registry_mirrors", "username", "proxies", "webhook"}
+)
 """keys whose values may hold a secret by mistake"""
 _UNIONS = {
     "gpus": '"all", a number of GPUs, or a list of GPU indexes such as [0, 1]',

@@ -17,12 +17,14 @@ from provisioner.fleet.inventory import Inventory, ReadInventory
 from provisioner.fleet.keypath import Key, quoted
 from provisioner.fleet.layers import resolved
 from provisioner.fleet.models import Docker, Fleet, Hub, Server, Ssh, Weights
+from provisioner.fleet.notify import Notify
 from provisioner.fleet.paths import below, is_folder, reference_below
 from provisioner.fleet.placement import Alike, check_overrides, place
 from provisioner.fleet.positions import Document, read_document
 from provisioner.fleet.read_hosts import host_layers, read_hosts, read_inventories, written_hosts
 from provisioner.fleet.read_servers import read_servers
 from provisioner.fleet.rollout import Rollout
+from provisioner.fleet.schedule import Schedule
 from provisioner.fleet.suggest import did_you_mean
 
 _SECTIONS: dict[str, type[BaseModel]] = {
@@ -31,8 +33,9 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "hub": Hub,
     "weights": Weights,
     "rollout": Rollout,
+    "schedule": Schedule,
 }
-KEYS = ("name", *_SECTIONS, "recipes", "inventory", "hosts", "groups", "defaults", "servers")
+KEYS = ("name", *_SECTIONS, "notify", "recipes", "inventory", "hosts", "groups", "defaults", "servers")
 """keys at the top of a fleet file"""
 _EXAMPLE = "three lines are enough: hosts, servers, and a recipe (inventories/example/fleet.yaml shows the rest)"
 
@@ -84,8 +87,9 @@ def _loaded(document: Document, read_inventory: ReadInventory | None) -> Loaded 
         return None
     for key in data:
         if key not in KEYS:
-            document.add((key,), "unknown key", did_you_mean(key, KEYS))
+            document.add((key,), "unknown key", did_you_mean(key, KEYS, most=len(KEYS)))
     sections = {key: validated(model, data.get(key), (key,), document) for key, model in _SECTIONS.items()}
+    notify = _notify(document, data.get("notify"), folder)
     recipes = _recipe_folders(document, data.get("recipes"), folder)
     inventory = read_inventories(document, data.get("inventory"), folder, read_inventory)
     written = written_hosts(document, data)
@@ -107,7 +111,7 @@ def _loaded(document: Document, read_inventory: ReadInventory | None) -> Loaded 
     if names and isinstance(written_servers := data.get("servers") or {}, Mapping):
         check_overrides(document, servers, list(written_servers), groups, own)
     given: dict[str, Any] = {key: section for key, section in sections.items() if section is not None}
-    given |= {"path": document.file, "recipes": recipes, "hosts": tuple(host for host, _ in hosts)}
+    given |= {"path": document.file, "notify": notify, "recipes": recipes, "hosts": tuple(host for host, _ in hosts)}
     given["servers"] = tuple(resolved(one.name, one.hosts, one.layers).server for one in servers)
     name = {"name": data["name"]} if "name" in data else {}
     fleet = validated(Fleet, name, (), document, given)
@@ -126,6 +130,23 @@ def _placed(alike: list[Alike]) -> dict[str, tuple[Server, ...]]:
         servers = tuple(one.server for one in kind.servers)
         placed |= dict.fromkeys(kind.hosts, servers)
     return placed
+
+
+def _notify(document: Document, value: Any, folder: Path) -> tuple[Notify, ...]:
+    """Paths of programs, and of files with addresses, made absolute."""
+    if not isinstance(value, list | None):
+        document.add(("notify",), f"expected a list, got {given_as(value, ('notify',), structure=True)}")
+        return ()
+    made = [validated(Notify, entry, ("notify", index), document) for index, entry in enumerate(value or [])]
+    rules = []
+    for rule in made:
+        if rule is not None:
+            webhook = reference_below(folder, rule.webhook) if rule.webhook else None
+            command = rule.command
+            if command and "/" in command[0]:
+                command = (str(below(folder, Path(command[0]))), *command[1:])
+            rules.append(rule.model_copy(update={"webhook": webhook, "command": command}))
+    return tuple(rules)
 
 
 def _certificates(document: Document, docker: Docker, folder: Path) -> dict[str, str]:

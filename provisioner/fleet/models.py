@@ -11,8 +11,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from provisioner.fleet.base import Frozen, Platform
+from provisioner.fleet.notify import FORMATS as _NOTIFY_FORMATS
+from provisioner.fleet.notify import Notify
 from provisioner.fleet.rollout import FORMATS as _ROLLOUT_FORMATS
 from provisioner.fleet.rollout import GROUP, Label, Rollout
+from provisioner.fleet.schedule import FORMATS as _SCHEDULE_FORMATS
+from provisioner.fleet.schedule import Schedule
 from provisioner.fleet.slo import parse_objective
 
 _NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
@@ -57,6 +61,8 @@ FORMATS = {
     _REGISTRY_HOST: "a registry as image references begin with it, such as registry.example.com:5000",
     _TAGGED: "an image's name with a tag, such as vllm/vllm-openai:v0.12.0",
     _USERNAME: "a user name without a colon",
+    **_NOTIFY_FORMATS,
+    **_SCHEDULE_FORMATS,
     _VERSION: "a version such as 28.3.3",
     _SIZE: "a size such as 10m (k, m or g)",
     _DIRECT: "one name, .domain, address or network",
@@ -455,6 +461,9 @@ class Fleet(Frozen):
     hub: Hub = Hub()
     weights: Weights = Weights()
     rollout: Rollout = Rollout()
+    schedule: Schedule = Schedule()
+    notify: tuple[Notify, ...] = ()
+    """who is told about rollouts"""
     recipes: tuple[Path, ...] = ()
     """folders with more recipes: `recipes/` beside the file, then those that it names (a clone of the public ones)"""
     hosts: tuple[Host, ...]

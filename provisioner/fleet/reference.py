@@ -61,7 +61,7 @@ def documented(schema: Schema) -> Iterator[tuple[str, Schema]]:
     """Every key with what the schema says of it."""
     for key, entry in schema["properties"].items():
         yield key, _resolved(entry, schema)
-        prefix = f"{key}.*" if key in ("hosts", "groups", "servers") else key
+        prefix = f"{key}.*" if key in ("hosts", "groups", "servers", "notify") else key
         yield from ((f"{prefix}.{path}", inner) for path, inner in _walk(_keys_of(key, schema), schema))
 
 
@@ -70,6 +70,8 @@ def _keys_of(key: str, schema: Schema) -> Schema:
     if key == "defaults":
         return {}  # the keys of servers
     section = schema["$defs"][named[key]] if key in named else _resolved(schema["properties"][key], schema)
+    if isinstance(items := section.get("items"), dict) and "$ref" in items:  # a list of mappings
+        section = _resolved(items, schema)
     properties: Schema = section.get("properties", {})
     return properties
 

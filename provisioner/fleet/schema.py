@@ -12,7 +12,9 @@ from pydantic import BaseModel
 
 from provisioner.fleet import models
 from provisioner.fleet.field_docs import description, field_docs
+from provisioner.fleet.notify import Notify
 from provisioner.fleet.rollout import Rollout
+from provisioner.fleet.schedule import Schedule
 
 Schema = dict[str, Any]
 
@@ -34,6 +36,7 @@ _TEXTS = {
     "servers": "The vLLM servers by name.",
     "recipes": "Folders with more recipes, such as a clone of https://github.com/vllm-project/recipes. They are looked "
     "through after the built-in ones and `recipes/` beside the fleet file, which needs no mention.",
+    "notify": "Who is told what rollouts do. Docs: docs/running.md.",
     "name": "Names runs and reports.",
     "placed": "Where it is placed: names of hosts, ranges, groups. Left out: on every host.",
     "members": "Who belongs to it, besides those that an inventory puts there: names of hosts, ranges, groups.",
@@ -69,6 +72,12 @@ def fleet_schema() -> Schema:
             "hub": _section(models.Hub),
             "weights": _section(models.Weights),
             "rollout": _section(Rollout),
+            "schedule": _section(Schedule),
+            "notify": {
+                "type": ["array", "null"],
+                "description": _TEXTS["notify"],
+                "items": {"$ref": "#/$defs/notify"},
+            },
             "recipes": {**_PATHS, "description": _TEXTS["recipes"]},
             "inventory": {**_PATHS, "description": _TEXTS["inventory"]},
             "hosts": {"anyOf": [listed, named, {"type": "null"}], "description": _TEXTS["hosts"]},
@@ -94,6 +103,7 @@ def fleet_schema() -> Schema:
             "image": _image(),
             "build": _build(),
             "archive": _required(models.Archive),
+            "notify": _required(Notify),
         },
     }
 

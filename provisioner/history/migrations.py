@@ -85,4 +85,13 @@ STEPS: tuple[str, ...] = (
     );
     CREATE INDEX steps_by_run ON steps (run_id);
     """,
+    """
+    CREATE TABLE drift (
+        fleet TEXT NOT NULL,
+        host TEXT NOT NULL,
+        subject TEXT NOT NULL,           -- what is not as planned
+        since TEXT NOT NULL,             -- when it was seen first
+        PRIMARY KEY (fleet, host, subject)
+    ) WITHOUT ROWID;
+    """,
 )

@@ -86,7 +86,7 @@ class AuditRow(Frozen):
     at: AwareDatetime
     user: str
     action: str
-    """began, ended, accepted, replaced, and the steps of rollouts (history.steps)"""
+    """began, ended, accepted, replaced, unlocked, and the steps of rollouts (history.steps)"""
     run_id: str
     fleet: str
     command: tuple[str, ...]

@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, Field
 from provisioner.fleet.base import Frozen
 from provisioner.history.events import Event, Phase
 from provisioner.history.redact import redact, redact_data
-from provisioner.history.steps import Step
+from provisioner.history.steps import OnStep, Step
 from provisioner.history.store import Store, default_path, open_store
 from provisioner.history.verdict import ServerVerdict
 
@@ -58,6 +58,8 @@ class Run:
         self.record = record
         self.store = store
         """the history that this run is part of; `finish` closes it"""
+        self.on_step: OnStep = lambda _: None
+        """is told every step once it is recorded"""
         self._secrets = set(secrets)
         self._lock = threading.Lock()
         self._events = os.open(path / EVENTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -82,6 +84,7 @@ class Run:
         with self._lock:
             clean = step.model_copy(update={"detail": redact(step.detail, self._secrets)})
             self.store.add_step(self.record.id, clean)
+        self.on_step(clean)
 
     def add_verdict(self, verdict: ServerVerdict, *, workload: str = "", driver: str | None = None) -> None:
         """Keep what a server got, in the history; secrets are redacted."""
@@ -126,17 +129,19 @@ def create_run(
     hosts: Iterable[str] = (),
     secrets: Collection[str] = (),
     root: Path | None = None,
+    name: str | None = None,
 ) -> Run:
     """A fresh directory `<root>/runs/<fleet>/<UTC time>-<id>`, mode 0700, a `latest` link to it, and its row in the
     history `<root>/history.sqlite`.
 
-    `hosts`: those it is to act on. `root` defaults to the user's state directory for `provision`.
+    `hosts`: those it is to act on. `root` defaults to the user's state directory for `provision`. `name`: what
+    `new_name` gave, where the run had to be named before it began.
     """
     started = datetime.now(UTC)
     store = open_store(default_path(root))
     parent = runs_dir(fleet, root)
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name = f"{started:%Y%m%dT%H%M%SZ}-{randomness.token_hex(3)}"
+    name = name or new_name(started)
     path = parent / name
     path.mkdir(mode=0o700)
     record = Record(
@@ -147,6 +152,11 @@ def create_run(
     store.begin_run(name, fleet, record.fleet_path, words, current_user(), tuple(hosts))
     _point_latest(parent, name)
     return run
+
+
+def new_name(at: datetime | None = None) -> str:
+    """A name for a run that begins now; no other run has it."""
+    return f"{at or datetime.now(UTC):%Y%m%dT%H%M%SZ}-{randomness.token_hex(3)}"
 
 
 def runs_dir(fleet: str, root: Path | None = None) -> Path:

@@ -6,7 +6,7 @@ One SQLite file beside the run directories. A run that was killed leaves everyth
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -178,6 +178,30 @@ class Store:
             taken = {m.id for m in found.values()}
             return tuple(m for m in self._measured(run=run_id, host=host, server=server) if m.id in taken)
 
+    def note_drift(
+        self, fleet: str, host: str, subjects: Sequence[str], *, at: datetime, forget: bool = True
+    ) -> dict[str, datetime]:
+        """What is not as planned on a host now → since when that is known. What is not among `subjects` any more is
+        forgotten, unless `forget` is False."""
+        with self._database.writing() as db:
+            rows = db.execute("SELECT subject, since FROM drift WHERE fleet = ? AND host = ?", (fleet, host)).fetchall()
+            known = {row["subject"]: row["since"] for row in rows}
+            if forget:
+                gone = [(fleet, host, subject) for subject in known if subject not in subjects]
+                db.executemany("DELETE FROM drift WHERE fleet = ? AND host = ? AND subject = ?", gone)
+            fresh = {subject: at.isoformat(timespec="microseconds") for subject in subjects if subject not in known}
+            db.executemany(
+                "INSERT INTO drift (fleet, host, subject, since) VALUES (?, ?, ?, ?)",
+                [(fleet, host, subject, since) for subject, since in fresh.items()],
+            )
+        return {subject: datetime.fromisoformat((known | fresh)[subject]) for subject in subjects}
+
+    def note_unlock(self, user: str, fleet: str, command: Sequence[str], holders: Mapping[str, str], why: str) -> None:
+        """That somebody ended leases by hand. `holders`: by host, whose it was."""
+        whose = "; ".join(f"{host}: {holder}" for host, holder in holders.items())
+        with self._database.writing():
+            self._audited(user, "unlocked", "", fleet, command, holders, (), f"{why} ({whose})")
+
     # What is asked
 
     def runs(self, fleet: str | None = None, host: str | None = None, limit: int | None = None) -> tuple[RunRow, ...]:
@@ -303,6 +327,19 @@ class Store:
     def _audit(
         self, user: str, action: str, run: RunRow, hosts: Iterable[str], images: Iterable[str], verdict: str
     ) -> None:
+        self._audited(user, action, run.id, run.fleet, run.command, hosts, images, verdict)
+
+    def _audited(
+        self,
+        user: str,
+        action: str,
+        run_id: str,
+        fleet: str,
+        command: Sequence[str],
+        hosts: Iterable[str],
+        images: Iterable[str],
+        verdict: str,
+    ) -> None:
         with self._database.writing() as db:
             db.execute(
                 "INSERT INTO audit (at, user, action, run_id, fleet, command, hosts, images, verdict)"
@@ -311,9 +348,9 @@ class Store:
                     _now(),
                     user,
                     action,
-                    run.id,
-                    run.fleet,
-                    json.dumps(run.command),
+                    run_id,
+                    fleet,
+                    json.dumps(list(command)),
                     json.dumps(list(hosts)),
                     json.dumps(list(images)),
                     verdict,

@@ -26,8 +26,14 @@ class Connections:
             return known
         fresh = self._open(host)
         with self._lock:
-            self._transports[host.name] = fresh
-        return fresh
+            kept = self._transports.setdefault(host.name, fresh)
+        if kept is not fresh:  # another thread was quicker
+            fresh.close()
+        return kept
+
+    def others(self) -> Connections:
+        """More connections to the same hosts, for work that must not disturb this one's."""
+        return Connections(self._open)
 
     def drop(self, host: Host) -> None:
         """Forget a connection that may be dead, such as one from before a long phase."""

@@ -134,8 +134,9 @@ class Rollout:
                 time.sleep(LOOK_EVERY_S)
         if self.options.interrupted():
             return "interrupted"
-        if not ask:
-            return None
+        late = self.options.too_late(following.hosts)
+        if late or not ask:
+            return f"{following.name} did not begin: {late}" if late else None
         self._step("asked", wave.name, following.hosts, f"whether {following.name} may begin")
         refused = self.hands.approve(wave, following)
         self._step("refused" if refused else "approved", wave.name, following.hosts, refused or "")

@@ -41,6 +41,8 @@ class Options:
     """told as soon as a server has one, from the thread of its host"""
     speed_gate: SpeedGate = ungated
     """compares each benchmark with others"""
+    too_late: Callable[[Sequence[str]], str | None] = lambda _hosts: None
+    """why a wave of these hosts must not begin any more; None where it may"""
     results: str = "benchmarks"
     """folder of the run for what benchmarks tell"""
 

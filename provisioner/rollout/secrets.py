@@ -9,6 +9,7 @@ from pathlib import Path
 
 from provisioner.errors import UsageError
 from provisioner.fleet.models import Fleet
+from provisioner.fleet.notify import references
 from provisioner.inventory.vault import read_vault
 
 COMMAND_TIMEOUT_S = 60
@@ -34,6 +35,7 @@ def take_from_environment(fleet: Fleet) -> dict[str, str]:
         fleet.hub.token,
         *(server.api_key for server in servers),
         *(login.password for login in logins),
+        *references(fleet.notify),
     }:
         kind, _, name = (reference or "").partition(":")
         if kind == "env":

@@ -30,6 +30,7 @@ _ORDER = [
     "test_wrong_fleets",
     "test_lab_commands",
     "test_lock",
+    "test_two_control_machines",
     "test_drift",
     "test_objectives",
     "test_baseline",

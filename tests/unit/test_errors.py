@@ -17,6 +17,7 @@ from provisioner.errors import Exit, HostError, InputError, Problem, ProvisionEr
         ("GateError", 3),
         ("UnreachableError", 4),
         ("LabError", 1),
+        ("LockedError", 6),
     ],
 )
 def test_exit_codes(kind: str, code: int) -> None:
@@ -35,6 +36,7 @@ def test_the_documented_codes() -> None:
         "GATE_FAILED": 3,
         "UNREACHABLE": 4,
         "CHANGES": 5,
+        "LOCKED": 6,
         "INTERRUPTED": 130,
     }
 

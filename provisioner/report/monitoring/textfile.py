@@ -28,19 +28,19 @@ def textfile(verdicts: Sequence[LastVerdict]) -> str:
     """Prometheus' text format; what is not known has no series."""
     measured = [(one, one.verdict.benchmark) for one in verdicts if one.verdict.benchmark]
     lines = [
-        *_metric("server_passed", "Whether the server passed its last validation.", _each(verdicts, _passed)),
-        *_metric(
+        *metric("server_passed", "Whether the server passed its last validation.", _each(verdicts, _passed)),
+        *metric(
             "server_validated_timestamp_seconds",
             "When the run of its last validation began.",
             _each(verdicts, lambda one: one.at.timestamp()),
         ),
-        *_metric("server_info", "What was validated.", [(_about(one), 1.0) for one in verdicts]),
+        *metric("server_info", "What was validated.", [(_about(one), 1.0) for one in verdicts]),
     ]
     for name, text, figure in _FIGURES:
         samples = [(_labels(one), figure(result)) for one, result in measured]
-        lines += _metric(f"benchmark_{name}", f"{text}. Last benchmark.", samples)
+        lines += metric(f"benchmark_{name}", f"{text}. Last benchmark.", samples)
     gpus = [(_labels(one), float(max(one.verdict.gpu_count, 1))) for one, _ in measured]
-    lines += _metric("benchmark_gpus", "GPUs of the server. Last benchmark.", gpus)
+    lines += metric("benchmark_gpus", "GPUs of the server. Last benchmark.", gpus)
     for name, text, pick in _LATENCIES:
         found = [(one, latency) for one, result in measured if (latency := pick(result))]
         samples = [
@@ -48,8 +48,14 @@ def textfile(verdicts: Sequence[LastVerdict]) -> str:
             for one, latency in found
             for stat, value in (("mean", latency.mean_ms), ("median", latency.median_ms), ("p99", latency.p99_ms))
         ]
-        lines += _metric(f"benchmark_{name}_seconds", f"{text}. Last benchmark.", samples)
+        lines += metric(f"benchmark_{name}_seconds", f"{text}. Last benchmark.", samples)
     return "\n".join(lines) + "\n"
+
+
+def metric(name: str, text: str, samples: Iterable[Sample]) -> list[str]:
+    """One metric with its samples; no line where there are none."""
+    lines = [f"provision_{name}{_braced(labels)} {value!r}" for labels, value in samples if math.isfinite(value)]
+    return [f"# HELP provision_{name} {text}", f"# TYPE provision_{name} gauge", *lines] if lines else []
 
 
 def _passed(one: LastVerdict) -> float:
@@ -76,11 +82,6 @@ def _about(one: LastVerdict) -> dict[str, str]:
         "image": verdict.image.short if verdict.image else "",
         "driver": one.driver or "",
     }
-
-
-def _metric(name: str, text: str, samples: Iterable[Sample]) -> list[str]:
-    lines = [f"provision_{name}{_braced(labels)} {value!r}" for labels, value in samples if math.isfinite(value)]
-    return [f"# HELP provision_{name} {text}", f"# TYPE provision_{name} gauge", *lines] if lines else []
 
 
 def _braced(labels: dict[str, str]) -> str:

@@ -52,7 +52,7 @@ def test_a_bundle_that_does_not_fit(
     assert "1 of 1 host cannot be provisioned as they are:\n  a  the bundle has no image " in err
     assert "the bundle has no weights of nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8 at main\n" in err
     assert "for debian 13 amd64; it has packages for no system\n" in err
-    assert not (tmp_path / "state").exists()
+    assert not (tmp_path / "state" / "provision" / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from builders import converged, facts, plan
+from leasing import LeaseHosts
 from samples import verdict
 from worlds import World, proven
 
@@ -22,7 +23,6 @@ from provisioner.errors import Exit, UnreachableError, UsageError
 from provisioner.fleet.load import load_fleet
 from provisioner.history.events import Event
 from provisioner.history.store import open_store
-from provisioner.hosts.fake import FakeTransport
 from provisioner.plan.facts import Facts
 from provisioner.plan.workload import workload
 from provisioner.rollout import deploy
@@ -45,7 +45,8 @@ class Stage:
         monkeypatch.setattr("provisioner.rollout.survey.probe_all", lambda *given: self.world.probe_all(*given))
         monkeypatch.setattr(module, "execute", self.execute)
         monkeypatch.setattr(deploy, "execute", self.execute)
-        monkeypatch.setattr(module, "connect", lambda host, _: FakeTransport(host.name, [("", "")]))
+        self.leases = LeaseHosts(monkeypatch, folder / "leases")
+        monkeypatch.setattr(module, "connect", lambda host, _: self.leases.transport(host.name))
 
     def hosts(self, text: str | None = None, **found: Facts | Exception) -> str:
         self.path.write_text(text or FLEET.format(hosts=", ".join(found)))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from leasing import LeaseHosts
 
 from provisioner.apply.runner import HostResult
 from provisioner.cli import destroy as module
@@ -53,6 +54,7 @@ class Stage:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.folder, self.patch = folder, monkeypatch
+        self.leases = LeaseHosts(monkeypatch, folder / "leases")
         self.said: dict[str, Any] = {"a": answer("x", weights=True), "b": answer()}
         self.ran: list[tuple[list[str], dict[str, Any]]] = []
         self.results: dict[str, HostResult] = {}
@@ -67,7 +69,7 @@ class Stage:
         said = self.said[host]
         if isinstance(said, Exception):
             raise said
-        return FakeTransport(host, [("", said)])
+        return FakeTransport(host, [("", lambda _, stdin: self.leases.answer(host, stdin) or said)])
 
     def reset(
         self, run_dir: Path, fleet: Any, hosts: Sequence[str], variables: Any, **_: Any

@@ -14,7 +14,7 @@ from provisioner.errors import Exit, HostError, InputError, Problem, Unreachable
 COMMANDS = (
     *("apply", "plan", "bundle", "destroy", "lock", "explain", "probe", "validate", "bench", "render"),
     *("report", "monitoring", "history", "compare", "baseline", "schema", "version", "lab", "recipe"),
-    *("rollback", "releases", "resume"),
+    *("rollback", "releases", "resume", "drift", "unlock", "schedule"),
 )
 
 
@@ -74,6 +74,8 @@ def test_help(capsys: pytest.CaptureFixture[str], flag: str) -> None:
         "rollback",
         "releases",
         "resume",
+        "drift",
+        "unlock",
     ],
 )
 def test_help_of_a_command_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from builders import converged, facts, fleet, plan, server
+from leasing import LeaseHosts
 from worlds import proven
 
 from provisioner.cli import rollback as module
@@ -65,6 +66,7 @@ class Stage:
         self.path.write_text(FLEET)
         self.hosts: dict[str, Host | UnreachableError] = {"a": Host(), "b": Host()}
         self.executed: list[str] = []
+        self.leases = LeaseHosts(monkeypatch, folder / "leases")
         self.passes = True
         monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
         monkeypatch.setattr(module, "connect", self.connect)
@@ -80,7 +82,8 @@ class Stage:
         found = self.hosts[host.name]
         if isinstance(found, UnreachableError):
             raise found
-        return FakeTransport(host.name, [("", found.answer)])
+        leased = lambda _, stdin: self.leases.answer(host.name, stdin)  # noqa: E731
+        return FakeTransport(host.name, [("python3", leased), ("", found.answer)])
 
     def execute(self, seen: Survey, *_: Any, **__: Any) -> tuple[HostOutcome, ...]:
         self.executed += [f"{one.host.name} {release_id(one.plan)}" for one in seen.hosts if one.plan]

@@ -31,6 +31,9 @@ def data(text: str, folder: Path) -> Any:
 
 def written(value: Any, path: str = "") -> Iterator[str]:
     """Paths of all keys of a fleet, with * for names."""
+    if isinstance(value, list):
+        for entry in value:
+            yield from written(entry, f"{path}.*")
     if not isinstance(value, dict):
         return
     for key, entry in value.items():
@@ -88,6 +91,9 @@ def test_shorthands_are_valid(text: str, tmp_path: Path) -> None:
         "hosts: [a]\nservers: {a: }\ndocker: {registries: {r.example.com: {username: a}}}",
         "hosts: [a]\nservers: {a: }\ndocker: {registries: {r.example.com: {username: a, password: hunter2}}}",
         "hosts: [a]\nservers: {a: }\ndocker: {registries: {vllm: {username: a, password: 'env:A'}}}",
+        "hosts: [a]\nservers: {a: }\nnotify: [{webhook: 'https://a'}]",
+        "hosts: [a]\nservers: {a: }\nnotify: [{on: [sometimes], webhook: 'https://a'}]",
+        "hosts: [a]\nservers: {a: }\nschedule: {lock: never}",
     ],
 )
 def test_what_is_wrong_is_not(text: str, tmp_path: Path) -> None:

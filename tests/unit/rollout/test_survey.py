@@ -137,12 +137,13 @@ def test_the_probe_is_asked_for_all_that_a_plan_could_manage() -> None:
         "/etc/docker/daemon.json",
         "/var/lib/vllm/images.json",
         "/var/lib/vllm/release",
+        "/run/provision/lease.json",
         "/etc/systemd/system/vllm-nemotron.service",
         "/var/lib/vllm/proofs/nemotron.json",
         "/etc/vllm/nemotron.env",
         "/var/lib/vllm/plugins/parser.py",
     )
-    assert request.public_files == request.files[:5]
+    assert request.public_files == request.files[:6]
     assert request.units == ("vllm-nemotron.service",)
     assert request.ports == (9000,)
     assert request.health == ((9000, "127.0.0.1"),)

@@ -1,0 +1,50 @@
+"""Runs that are alone: with the fleet's turn on this machine, and the leases of the hosts that they change."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from provisioner.cli.console import say
+from provisioner.errors import Exit, LockedError
+from provisioner.fleet.models import Fleet
+from provisioner.rollout.connections import Connections
+from provisioner.rollout.survey import Survey
+
+if TYPE_CHECKING:
+    from provisioner.rollout.leases import Leases
+
+LOOKS = 5
+"""at hosts that other runs change in between, before a run gives up"""
+
+
+def alone(
+    fleet: Fleet,
+    connections: Connections,
+    look: Callable[[], Survey | Exit],
+    do: Callable[[Survey, str, Leases], Exit],
+    *,
+    wait_s: float,
+) -> Exit:
+    """Looks, and does what there is to do, while no other run is at work on the fleet or on one of these hosts.
+
+    `do` gets the name of the run and its leases. The hosts are leased once it is known which have work. Where another
+    run was there since they were looked at, what was seen is not so any more: they are looked at again.
+    """
+    from provisioner.history.rundir import new_name
+    from provisioner.history.turn import turn
+    from provisioner.rollout.leases import leased, who_am_i
+
+    with turn(fleet.name, shlex.join(["provision", *sys.argv[1:]]), wait_s=wait_s, on_wait=say):
+        for _ in range(LOOKS):
+            seen = look()
+            if isinstance(seen, Exit):
+                return seen
+            name, hosts = new_name(), [host.host for host in seen.work]
+            with leased(connections, hosts, who_am_i(fleet.name, name), wait_s=wait_s, say=say) as leases:
+                if leases.untouched_since({host.host.name: host.facts for host in seen.work}):
+                    return do(seen, name, leases)
+            say("another run was at work since these hosts were looked at: looking again")
+    raise LockedError(f"other runs were at work on these hosts in between, {LOOKS} times", hint="--lock-wait 10m")

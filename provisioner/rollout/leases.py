@@ -1,0 +1,228 @@
+"""The leases of a run's hosts: taken together or not at all, renewed while the run lives, given back at its end."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from provisioner.errors import LockedError, ProvisionError, UnreachableError
+from provisioner.fleet.models import Host
+from provisioner.history.rundir import current_user
+from provisioner.history.turn import control_id
+from provisioner.hosts import lease
+from provisioner.hosts.lease import Answer, Who
+from provisioner.plan.facts import Facts
+from provisioner.rollout.connections import Connections
+
+LEASE_S = 300.0
+"""after so long without a sign of life, another control machine may go on"""
+RENEW_S = 60.0
+PATIENCE_S = 3.0
+"""two runs that begin at the same moment are in each other's way for a moment only"""
+PAUSE_S = (0.3, 1.5)
+"""between two attempts; not the same on both sides"""
+MAX_WORKERS = 32
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long leases are; tests have less time."""
+
+    lease_s: float = LEASE_S
+    renew_s: float = RENEW_S
+    patience_s: float = PATIENCE_S
+
+
+class Leases:
+    """Those of one run. Hosts that cannot be reached have none: nothing can be changed on them either."""
+
+    def __init__(self, connections: Connections, hosts: Sequence[Host], who: Who, timing: Timing = Timing()) -> None:
+        self._connections = connections
+        self._hosts = sorted(hosts, key=lambda host: host.name)
+        self._who = who
+        self._timing = timing
+        self._token = secrets.token_hex(8)
+        self._last: dict[str, str] = {}
+        self._taken: list[Host] = []
+        self.lost = ""
+        """why the run must stop: somebody else has a host by now; "" while all is well"""
+
+    def take(self, wait_s: float, on_wait: Callable[[str], None]) -> None:
+        """All of them, or LockedError with everybody who is in the way after `wait_s`."""
+        end = time.monotonic() + max(wait_s, self._timing.patience_s)
+        told, at_once = "", True
+        while True:
+            holders = self._attempt(at_once=at_once)
+            if not holders:
+                return
+            if time.monotonic() >= end:
+                waited = f" (waited {wait_s:g} s)" if wait_s else ""
+                raise LockedError(_in_the_way(holders) + waited, hint=_HINT)
+            if wait_s and (words := "; ".join(holders.values())) != told:
+                on_wait(f"{_in_the_way(holders)}\nwaiting for the end of that")
+                told = words
+            time.sleep(random.uniform(*PAUSE_S))  # noqa: S311 - no secret
+            at_once = False
+
+    def untouched_since(self, facts: Mapping[str, Facts | None]) -> bool:
+        """Whether no other run had one of the hosts since these facts were seen."""
+        return all(_mark(facts.get(host.name)) == self._last[host.name] for host in self._taken)
+
+    def renew(self, connections: Connections) -> None:
+        """Once. A host that does not answer is tried again the next time."""
+
+        def one(host: Host) -> None:
+            try:
+                answer = lease.renew(connections.connect(host), self._token, self._who, self._timing.lease_s)
+            except ProvisionError:
+                connections.drop(host)  # what is wrong with the host is for the run itself to find out
+                return
+            if not answer.done:
+                reason = str(answer.holder) if answer.holder else answer.unlocked or "nobody says who"
+                self.lost = f"{host.name}: its lease was taken from this run: {reason}"
+
+        _everywhere(one, self._taken)
+
+    def release(self) -> list[str]:
+        """Gives all of them back; tells of those where that failed."""
+        failed: list[str] = []
+
+        def one(host: Host) -> None:
+            try:
+                try:
+                    lease.release(self._connections.connect(host), self._token)
+                except UnreachableError:  # a connection may have died of idleness
+                    self._connections.drop(host)
+                    lease.release(self._connections.connect(host), self._token)
+            except ProvisionError as error:
+                failed.append(f"{host.name}: its lease expires in {self._timing.lease_s / 60:g} minutes: {error}")
+
+        taken, self._taken = self._taken, []
+        _everywhere(one, taken)
+        return failed
+
+    def _attempt(self, *, at_once: bool) -> dict[str, str]:
+        """Who is in the way, by host; then nothing is held. `at_once`: all hosts at the same time, which is quick;
+        otherwise one after another by name, so that of several runs one gets through."""
+        holders: dict[str, str] = {}
+
+        def one(host: Host) -> None:
+            answer = self._take(host)
+            if answer is None:
+                return
+            if answer.done:
+                self._last[host.name] = answer.last
+                self._taken.append(host)
+            else:
+                holders[host.name] = str(answer.holder)
+
+        if at_once:
+            _everywhere(one, self._hosts)
+        else:
+            for host in self._hosts:
+                if not holders:
+                    one(host)
+        if holders:
+            self.release()
+        return holders
+
+    def _take(self, host: Host) -> Answer | None:
+        try:
+            return lease.take(self._connections.connect(host), self._token, self._who, self._timing.lease_s)
+        except UnreachableError:
+            self._connections.drop(host)
+            return None
+
+
+@contextmanager
+def leased(
+    connections: Connections,
+    hosts: Sequence[Host],
+    who: Who,
+    *,
+    wait_s: float,
+    say: Callable[[str], None],
+    timing: Timing = Timing(),
+) -> Iterator[Leases]:
+    """The hosts are ours until the block ends; then they are given back, however it ends."""
+    leases = Leases(connections, hosts, who, timing)
+    ended = threading.Event()
+
+    def keep() -> None:
+        with connections.others() as own:
+            while not ended.wait(timing.renew_s) and not leases.lost:
+                leases.renew(own)
+                if leases.lost:
+                    say(f"{leases.lost}; stopping")
+
+    keeper = threading.Thread(target=keep, name="leases", daemon=True)
+    try:
+        leases.take(wait_s, say)
+        keeper.start()
+        yield leases
+    finally:
+        ended.set()
+        if keeper.is_alive():
+            keeper.join(lease.TIMEOUT_S)
+        for words in leases.release():
+            say(words)
+
+
+def who_am_i(fleet: str, run: str) -> Who:
+    """This control machine's name on the hosts."""
+    return Who(user=current_user(), machine=socket.gethostname(), control=control_id(), fleet=fleet, run=run)
+
+
+def unlock(connections: Connections, hosts: Sequence[Host], why: str) -> dict[str, Answer | ProvisionError]:
+    """Ends the leases of these hosts, whoever has them; by host: what it said, or why it said nothing."""
+    answers: dict[str, Answer | ProvisionError] = {}
+
+    def one(host: Host) -> None:
+        try:
+            answers[host.name] = lease.unlock(connections.connect(host), why)
+        except ProvisionError as error:
+            answers[host.name] = error
+
+    _everywhere(one, hosts)
+    return {host.name: answers[host.name] for host in hosts}
+
+
+_HINT = (
+    "wait for it: --lock-wait 10m. The lease of a run that died expires within 5 minutes; "
+    "`provision unlock FLEET --reason TEXT` ends it at once"
+)
+
+
+def _in_the_way(holders: Mapping[str, str]) -> str:
+    by_words: dict[str, list[str]] = {}
+    for host, words in sorted(holders.items()):
+        by_words.setdefault(words, []).append(host)
+    lines = [f"  {_named(hosts)}: {words}" for words, hosts in by_words.items()]
+    return "\n".join(["another run is at work on hosts of this one:", *lines])
+
+
+def _named(hosts: Sequence[str]) -> str:
+    return ", ".join(hosts[:5]) + (f" and {len(hosts) - 5} more" if len(hosts) > 5 else "")
+
+
+def _mark(facts: Facts | None) -> str | None:
+    if facts is None:
+        return None
+    content = next((file.content for file in facts.files if file.path == lease.FILE), None)
+    return lease.mark(content)
+
+
+def _everywhere(one: Callable[[Host], None], hosts: Iterable[Host]) -> None:
+    todo = list(hosts)
+    if not todo:
+        return
+    with ThreadPoolExecutor(min(MAX_WORKERS, len(todo)), thread_name_prefix="lease") as pool:
+        for _ in pool.map(one, todo):
+            pass
