@@ -11,8 +11,8 @@ from typing import Any, Literal, cast
 
 from provisioner.cli import show
 from provisioner.cli.apply import _connections, _load, _shown, _survey
-from provisioner.cli.columns import columns
 from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
+from provisioner.cli.show_tuning import summary
 from provisioner.errors import Exit, ProvisionError, UsageError
 from provisioner.fleet.models import Fleet, Server
 from provisioner.fleet.rewrite import write_settings
@@ -22,7 +22,7 @@ from provisioner.history.tuning import TunedPoint, Tuning, known_points, tunings
 from provisioner.inventory.read import read_inventory
 from provisioner.plan.model import HostPlan
 from provisioner.plan.tuning import Axis, Candidate, candidates, default_axes, parse_axis, seconds_of, tuned
-from provisioner.report import tuning as shown
+from provisioner.report import tuning as report
 from provisioner.rollout.tune import Work, planned, put_back, server_of, tune
 
 PICKS = ("throughput", "latency")
@@ -95,7 +95,8 @@ def command(path: Path, flags: TuneFlags) -> Exit:
                 where = _write(path, server, chosen, host)
                 code = code if chosen else Exit.GATE_FAILED
             run.save("report.json", _data(result, flags, chosen))
-            out(_data(result, flags, chosen) if flags.json else _text(result, flags, chosen, run.path))
+            out(_data(result, flags, chosen) if flags.json else summary(result, flags.max_tpot_ms))
+            say(f"chosen: {chosen.tuned.candidate.label if chosen else 'no point'}; record in {run.path}")
             if where:
                 say(where)
             if stopped:
@@ -173,14 +174,14 @@ def _allowed(host: str, name: str) -> bool:
     return confirm(f"{name} on {host} does not serve while it is restarted. Go on?")
 
 
-def _chosen(result: Tuning, flags: TuneFlags) -> shown.Tried | None:
-    points = shown.tried(result)
+def _chosen(result: Tuning, flags: TuneFlags) -> report.Tried | None:
+    points = report.tried(result)
     if flags.max_tpot_ms is not None:
-        return shown.within(points, flags.max_tpot_ms)
-    return shown.best(points, cast(Literal["throughput", "latency"], flags.pick))
+        return report.within(points, flags.max_tpot_ms)
+    return report.best(points, cast(Literal["throughput", "latency"], flags.pick))
 
 
-def _write(path: Path, server: Server, chosen: shown.Tried | None, host: str) -> str:
+def _write(path: Path, server: Server, chosen: report.Tried | None, host: str) -> str:
     if chosen is None:
         return f"nothing was written to {path}: no point is what was asked for"
     values = _values(server, chosen.tuned, chosen.point.concurrency)
@@ -206,17 +207,6 @@ def _values(server: Server, point: TunedPoint, concurrency: int | None) -> dict[
     return values
 
 
-def _data(result: Tuning, flags: TuneFlags, chosen: shown.Tried | None) -> str:
-    data = shown.as_data(result, flags.max_tpot_ms)
+def _data(result: Tuning, flags: TuneFlags, chosen: report.Tried | None) -> str:
+    data = report.as_data(result, flags.max_tpot_ms)
     return dumps(data | {"chosen": chosen.tuned.candidate.label if chosen else None}, indent=1, ensure_ascii=False)
-
-
-def _text(result: Tuning, flags: TuneFlags, chosen: shown.Tried | None, directory: Path) -> str:
-    points = [one.point for one in shown.tried(result)]
-    lines = columns([shown.COLUMNS, *shown.rows(result)], right=shown.NUMBERS)
-    if points:
-        lines += ["", *shown.plot(points), f"  {shown.AXES}", ""]
-    for choice in shown.choices(result, flags.max_tpot_ms):
-        lines.append(f"best for {choice.goal}: {choice.label or 'no point'}")
-    lines.append(f"chosen: {chosen.tuned.candidate.label if chosen else 'none'}; record in {directory}")
-    return "\n".join(lines)
