@@ -37,8 +37,12 @@ def write_settings(
 
 def with_values(text: str, place: Key, values: Mapping[str, Any], hosts: list[str] | None = None) -> str:
     """The text of a fleet file with `values` in the mapping at `place`. `hosts`: of a new group that it lies in."""
-    data, sequence, offset = load_yaml_guess_indent(text)
-    parent = data
+    _, sequence, offset = load_yaml_guess_indent(text)
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = _WIDTH
+    yaml.indent(mapping=2, sequence=sequence or 2, offset=offset or 0)
+    data = parent = yaml.load(text)
     for depth, part in enumerate(place):
         if not isinstance(parent.get(part), CommentedMap):
             parent[part] = CommentedMap()
@@ -48,10 +52,6 @@ def with_values(text: str, place: Key, values: Mapping[str, Any], hosts: list[st
                 parent[part]["hosts"] = members
         parent = parent[part]
     _merge(parent, values)
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = _WIDTH
-    yaml.indent(mapping=2, sequence=sequence or 2, offset=offset or 0)
     out = io.StringIO()
     yaml.dump(data, out)
     return out.getvalue()

@@ -202,7 +202,7 @@ def _value(key: str, word: str, text: str) -> Value:
         return word if isinstance(value, float) else value
     field = Server.model_fields[key]
     try:
-        kind: Any = Annotated[(field.annotation, *field.metadata)]
+        kind: Any = Annotated[field.annotation, field]
         checked: Value = TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         said = error.errors(include_url=False, include_input=False)[0]["msg"]

@@ -15,6 +15,7 @@ COMMANDS = (
     *("apply", "plan", "bundle", "destroy", "lock", "explain", "probe", "validate", "bench", "render"),
     *("report", "monitoring", "history", "compare", "baseline", "schema", "version", "lab", "recipe"),
     *("rollback", "releases", "resume"),
+    "tune",
 )
 
 
