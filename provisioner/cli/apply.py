@@ -235,7 +235,9 @@ def executed(seen: Survey, connections: Connections, options: Options, do: Do, *
             run.save(f"changes/{name}.json", (host.changes or Changes(host=name)).model_dump_json(indent=1))
         with interrupt_flag() as interrupted:
             gate = BaselineGate(run.store, fleet)
-            told = replace(options, interrupted=interrupted, on_verdict=_recorded(run), speed_gate=gate.judge)
+            told = replace(
+                options, interrupted=interrupted, on_verdict=_recorded(run), speed_gate=gate.judge, pace=gate.pace
+            )
             ended = do(seen, connections, run, told)
             gate.accept(run.record.id, ended.outcomes)
         code = _report(json, seen, ended, run)
