@@ -150,7 +150,15 @@ def tuned(server: Server, candidate: Candidate, seconds: int) -> Server:
     bench = server.benchmark
     concurrency = candidate.concurrency or (None if linked else bench.max_concurrency)
     limit = min(bench.timeout_s, max(PATIENCE * seconds, PATIENCE * LEAST_S))
-    sized = {"num_prompts": None, "time_budget_s": seconds, "max_concurrency": concurrency, "timeout_s": limit}
+    # Points of one server follow each other: the same prompts would be in its prefix cache.
+    seed = bench.seed if bench.seed is not None or candidate.concurrency is None else 1000 * candidate.concurrency
+    sized: dict[str, Any] = {
+        "seed": seed,
+        "num_prompts": None,
+        "time_budget_s": seconds,
+        "max_concurrency": concurrency,
+        "timeout_s": limit,
+    }
     return server.model_copy(update={**update, "extra_args": extra, "benchmark": bench.model_copy(update=sized)})
 
 
