@@ -20,6 +20,8 @@ from provisioner.history.progress import duration
 from provisioner.history.rundir import create_run, running, runs_dir
 from provisioner.history.tuning import TunedPoint, Tuning, known_points, tunings
 from provisioner.inventory.read import read_inventory
+from provisioner.plan.bench import GUIDE_CONCURRENCY
+from provisioner.plan.flags import value_of
 from provisioner.plan.model import HostPlan
 from provisioner.plan.tuning import Axis, Candidate, candidates, default_axes, parse_axis, seconds_of, tuned
 from provisioner.report import tuning as report
@@ -67,7 +69,7 @@ def command(path: Path, flags: TuneFlags) -> Exit:
             return Exit.CHANGES
         plan = seen.hosts[0].plan
         server = _written(fleet, host, name)
-        listed = candidates(axes or _defaults(server, plan, name), concurrency)
+        listed = candidates(axes or _defaults(plan, name), concurrency)
         say(_intent(host, name, listed, budget_s))
         if not flags.yes and not _allowed(host, name):
             say("nothing was changed")
@@ -155,11 +157,11 @@ def _owed(fleet: str, earlier: Sequence[tuple[str, Tuning]]) -> str | None:
     return None
 
 
-def _defaults(server: Server, plan: HostPlan | None, name: str) -> tuple[Axis, ...]:
-    planned_server = server_of(plan, name)
-    words = planned_server.benchmark.argv
-    concurrency = int(words[words.index("--max-concurrency") + 1])
-    return default_axes(server.max_num_seqs or concurrency, planned_server.gpu_count)
+def _defaults(plan: HostPlan | None, name: str) -> tuple[Axis, ...]:
+    of = server_of(plan, name)
+    # Where nobody sets it, requests in flight are as many as the hardware's default.
+    usual = value_of(of.argv, "--max-num-seqs") or value_of(of.benchmark.argv, "--max-concurrency") or ""
+    return default_axes(int(usual) if usual.isdecimal() else GUIDE_CONCURRENCY, of.gpu_count)
 
 
 def _intent(host: str, name: str, listed: Sequence[Candidate], budget_s: int) -> str:

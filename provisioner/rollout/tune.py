@@ -109,7 +109,7 @@ def put_back(work: Work, name: str, *, proof: bool = True) -> None:
     host, plan = work.host, work.host.plan
     if plan is None or host.facts is None:
         raise HostError(f"{host.host.name}: there is no plan to go back to")
-    work.on_event(_event(plan.host, "apply", "putting the server back", "started"))
+    work.on_event(_event(plan.host, "apply", "putting the server back", "started", work.server))
     # Nobody's Ctrl-C: this is what it waits for.
     (result,) = apply(
         work.run.directory(f"tune/{name}"),
