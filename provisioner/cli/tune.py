@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from json import dumps
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -25,6 +24,7 @@ from provisioner.plan.flags import value_of
 from provisioner.plan.model import HostPlan
 from provisioner.plan.tuning import Axis, Candidate, candidates, default_axes, parse_axis, seconds_of, tuned
 from provisioner.report import tuning as report
+from provisioner.report.data import as_text
 from provisioner.rollout.tune import Work, planned, put_back, server_of, tune
 
 PICKS = ("throughput", "latency")
@@ -211,4 +211,4 @@ def _values(server: Server, point: TunedPoint, concurrency: int | None) -> dict[
 
 def _data(result: Tuning, flags: TuneFlags, chosen: report.Tried | None) -> str:
     data = report.as_data(result, flags.max_tpot_ms)
-    return dumps(data | {"chosen": chosen.tuned.candidate.label if chosen else None}, indent=1, ensure_ascii=False)
+    return as_text(data | {"chosen": chosen.tuned.candidate.label if chosen else None})

@@ -22,6 +22,11 @@ def to_json(report: Report) -> str:
         "others": [_trend(trend) for trend in report.others],
         "tuning": tuning_data(report.tuning) if report.tuning else None,
     }
+    return as_text(document)
+
+
+def as_text(document: Any) -> str:
+    """Plain data as JSON; what is no number is null."""
     return json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False)
 
 

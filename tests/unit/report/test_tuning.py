@@ -1,36 +1,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from reports import latency, result
+from reports import THREE, measured, tuning
 
-from provisioner.history.tuning import TunedPoint, Tuning
-from provisioner.plan.tuning import Candidate
+from provisioner.history.tuning import Tuning
 from provisioner.report.tuning import as_data, best, choices, on_front, plot, rows, tried, within
 
 FIGURES = st.floats(min_value=0.5, max_value=1e4)
-
-
-def measured(seqs: int, output: float, tpot: float, **changes: Any) -> TunedPoint:
-    found = result(output, tpot=latency(tpot), ttft=latency(40), raw={"max_concurrency": seqs})
-    candidate = Candidate(settings=(("max_num_seqs", seqs),))
-    return TunedPoint(candidate=candidate, key=str(seqs), state="measured", result=found, **changes)
-
-
-def tuning(*points: TunedPoint, **changes: Any) -> Tuning:
-    values: dict[str, Any] = {
-        "host": "gpu-01",
-        "server": "nemotron",
-        "hardware": "h200",
-        "hardware_name": "2 × NVIDIA H200",
-        "model": "nvidia/Tiny",
-        "budget_s": 600,
-        "original_argv": ("nvidia/Tiny",),
-    }
-    return Tuning(**(values | {"points": points} | changes))
 
 
 TUNINGS = st.lists(st.tuples(FIGURES, FIGURES), max_size=20).map(
@@ -70,15 +49,6 @@ def test_a_plot_shows_its_best_point(one: Tuning) -> None:
 def test_gpus_that_are_not_used_do_not_count() -> None:
     (one,) = tried(tuning(measured(8, 1000, 10, gpus=2)))
     assert (one.point.per_gpu, one.point.interactivity) == (500, 100)
-
-
-THREE = tuning(
-    measured(8, 800, 5),
-    measured(64, 3000, 20, kept_from="run-1"),
-    measured(16, 700, 10),
-    TunedPoint(candidate=Candidate(settings=(("max_num_seqs", 512),)), state="failed", reason="CUDA out of memory"),
-    TunedPoint(candidate=Candidate(settings=(("max_num_seqs", 4),)), state="left", reason="the time was over"),
-)
 
 
 def test_rows() -> None:
