@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from provisioner.cli import show
-from provisioner.cli.apply import _connections, _load, _shown, _survey
+from provisioner.cli.apply import _connections, _load, _survey
 from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
+from provisioner.cli.events import shown
 from provisioner.cli.show_tuning import summary
 from provisioner.errors import Exit, ProvisionError, UsageError
 from provisioner.fleet.models import Fleet, Server
@@ -81,7 +82,7 @@ def command(path: Path, flags: TuneFlags) -> Exit:
         try:
             if plan is not None:
                 run.save(f"plans/{host}.json", plan.model_dump_json(indent=1))
-            with interrupt_flag() as interrupted, _shown([host], run) as on_event:
+            with interrupt_flag() as interrupted, shown([host], run) as on_event:
                 known = {} if flags.fresh else known_points(earlier)
                 work = Work(seen, name, recipes, connections, run, on_event, interrupted, budget_s, known)
                 if owed is not None and seen.hosts[0].changes:
