@@ -23,6 +23,7 @@ from provisioner.hosts.probe import probe
 from provisioner.hosts.transport import Transport
 from provisioner.plan import model
 from provisioner.plan.lock import UNLOCKED
+from provisioner.plan.roles import roles_to_run
 from provisioner.plan.tuning import Candidate, gpus_used, point_key, share_s, tuned_fleet
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import proven, remove_proof, write_proof
@@ -34,6 +35,8 @@ from provisioner.validate.measure import measure
 from provisioner.validate.remote import image_seen
 from provisioner.validate.results import benchmark_gates
 
+SERVER_ROLES = ("vllm_server",)
+"""a point is other settings of one server: images, models and plugins stay"""
 TIME_OVER = "the time was over"
 INTERRUPTED = "interrupted"
 LOG = 4000
@@ -118,6 +121,7 @@ def put_back(work: Work, name: str, *, proof: bool = True) -> None:
         work.seen.secrets,
         on_event=work.on_event,
         interrupted=lambda: False,
+        roles=roles_to_run([host.changes]) if host.changes else SERVER_ROLES,
     )
     if result.state != "ok":
         raise _applied(result)
@@ -233,6 +237,7 @@ class _Tuning:
                 work.seen.secrets,
                 on_event=work.on_event,
                 interrupted=work.interrupted,
+                roles=SERVER_ROLES,
             )
             stop_if(work.interrupted)
             if result.state != "ok":
