@@ -140,7 +140,6 @@ def _point(tuning: Tuning, one: TunedPoint) -> Point | None:
         interactivity=speed,
         per_gpu=one.result.output_throughput / max(one.gpus, 1),
         concurrency=raw if isinstance(raw, int) else None,
-        now=not one.kept_from,
     )
 
 
