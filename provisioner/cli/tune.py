@@ -26,7 +26,9 @@ from provisioner.plan.model import HostPlan
 from provisioner.plan.tuning import Axis, Candidate, candidates, default_axes, parse_axis, seconds_of, tuned
 from provisioner.report import tuning as report
 from provisioner.report.data import as_text
-from provisioner.rollout.tune import Work, planned, put_back, server_of, tune
+from provisioner.rollout.points import Work, planned, server_of
+from provisioner.rollout.put_back import put_back
+from provisioner.rollout.tune import tune
 
 PICKS = ("throughput", "latency")
 

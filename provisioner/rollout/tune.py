@@ -6,141 +6,34 @@ what is measured is what the settings would serve, unit and container and all.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-
-from provisioner.apply.runner import HostResult, apply
-from provisioner.errors import Exit, GateError, HostError, ProvisionError, UnreachableError, UsageError
-from provisioner.fleet.models import Fleet, Host
-from provisioner.fleet.recipes import Recipe
-from provisioner.history.events import Event, OnEvent, Phase, Status
+from provisioner.apply.runner import apply
+from provisioner.errors import Exit, GateError, ProvisionError, UnreachableError, UsageError
+from provisioner.history.events import Phase, Status
 from provisioner.history.redact import redact
-from provisioner.history.rundir import Run
 from provisioner.history.tuning import TunedPoint, Tuning, save_tuning
 from provisioner.history.verdict import ImageSeen, engine_of
-from provisioner.hosts.probe import probe
 from provisioner.hosts.transport import Transport
-from provisioner.plan import model
-from provisioner.plan.lock import UNLOCKED
-from provisioner.plan.roles import roles_to_run
-from provisioner.plan.tuning import Candidate, gpus_used, point_key, share_s, tuned_fleet
-from provisioner.rollout.connections import Connections
-from provisioner.rollout.proofs import proven, remove_proof, write_proof
-from provisioner.rollout.survey import HostSurvey, Survey, look_again, planned_again, probe_request
+from provisioner.plan.tuning import Candidate, gpus_used
+from provisioner.rollout.points import Planned, Work, event, fresh, server_of, teller
+from provisioner.rollout.proofs import remove_proof
+from provisioner.rollout.put_back import SERVER_ROLES, applied, put_back
 from provisioner.validate.answers import check_answers
 from provisioner.validate.health import wait_healthy
-from provisioner.validate.interrupt import Interrupted, stop_if
+from provisioner.validate.interrupt import stop_if
 from provisioner.validate.measure import measure
 from provisioner.validate.remote import image_seen
 from provisioner.validate.results import benchmark_gates
 
-SERVER_ROLES = ("vllm_server",)
-"""a point is other settings of one server: images, models and plugins stay"""
 TIME_OVER = "the time was over"
 INTERRUPTED = "interrupted"
 LOG = 4000
 """characters that a point keeps of a failed server's log"""
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A point with the plan that serves it."""
-
-    candidate: Candidate
-    fleet: Fleet
-    plan: model.HostPlan | None
-    """None: it cannot be served, and `problem` says why"""
-    key: str = ""
-    problem: str = ""
-
-    def server(self, name: str) -> model.Server:
-        """Its server; only of one that has a plan."""
-        return server_of(self.plan, name)
-
-
-@dataclass
-class Work:
-    """What a tuning needs and what it knows so far."""
-
-    seen: Survey
-    """of one host, which is as planned"""
-    server: str
-    recipes: Mapping[str, Recipe]
-    connections: Connections
-    run: Run
-    on_event: OnEvent
-    interrupted: Interrupted
-    budget_s: int
-    known: Mapping[str, TunedPoint] = field(default_factory=dict)
-    """points of earlier tunings, by key: not measured again"""
-    clock: Callable[[], float] = time.monotonic
-
-    @property
-    def host(self) -> HostSurvey:
-        return self.seen.hosts[0]
-
-
-def server_of(plan: model.HostPlan | None, name: str) -> model.Server:
-    """The server of that name; UsageError when the host has none."""
-    for server in plan.servers if plan else ():
-        if server.name == name:
-            return server
-    raise UsageError(f"--server {name}: it is not placed on this host")
-
-
-def planned(work: Work, candidates: Iterable[Candidate]) -> tuple[Planned, ...]:
-    """The plan of each point; points that come to the same server under the same load are one."""
-    made: dict[str, Planned] = {}
-    listed = tuple(candidates)
-    seconds = share_s(work.budget_s, len(listed))
-    for candidate in listed:
-        one = _planned(work, candidate, seconds)
-        made.setdefault(one.key or candidate.label, one)
-    return tuple(made.values())
-
-
 def tune(work: Work, points: tuple[Planned, ...]) -> Tuning:
     """Measures every point that is not known, as long as there is time. The server runs as before when this returns or
     raises; where that could not be done, the error says so, and the record of the run too."""
     return _Tuning(work, points).course()
-
-
-def put_back(work: Work, name: str, *, proof: bool = True) -> None:
-    """Brings the host to its plan again, and waits until the server answers. Its proof counts again where it had one
-    (`proof`): it runs what was proven. Raises HostError."""
-    host, plan = work.host, work.host.plan
-    if plan is None or host.facts is None:
-        raise HostError(f"{host.host.name}: there is no plan to go back to")
-    work.on_event(_event(plan.host, "apply", "putting the server back", "started", work.server))
-    # Nobody's Ctrl-C: this is what it waits for.
-    (result,) = apply(
-        work.run.directory(f"tune/{name}"),
-        work.seen.fleet,
-        [plan],
-        work.seen.secrets,
-        on_event=work.on_event,
-        interrupted=lambda: False,
-        roles=roles_to_run([host.changes]) if host.changes else SERVER_ROLES,
-    )
-    if result.state != "ok":
-        raise _applied(result)
-    transport = _fresh(work, host.host)
-    server = server_of(plan, work.server)
-    wait_healthy(
-        transport, server, on_progress=_teller(work, server, "health"), secrets=tuple(work.seen.secrets.values())
-    )
-    brought = (
-        [] if plan.weights_download else [*(one.repo for one in plan.weights), *(one.repo for one in plan.plugins)]
-    )
-    plugins = [plugin.file for plugin in plan.plugins]
-    facts = probe(transport, probe_request(work.seen.fleet, host.host, plugins, brought))
-    if left := look_again(host, facts, work.seen.secrets).changes:
-        words = "; ".join(f"{change.subject}: {change.reason}" for change in left.changes)
-        raise HostError(f"{plan.host}: still not as planned after the tuning: {words}")
-    before = proven(host.facts, server.name)
-    if proof and before is not None:
-        write_proof(transport, server.name, before, work.run.record.id)
 
 
 class _Tuning:
@@ -227,7 +120,7 @@ class _Tuning:
         restarted = server.unit_file.content != self._running
         if restarted and one.plan is not None:
             self._update(changed=True)  # before the first change: whoever comes after knows what is owed
-            remove_proof(_fresh(work, host), server.name)
+            remove_proof(fresh(work, host), server.name)
             self._running = ""
             self._tell("apply", f"trying {one.candidate.label}", "started")
             (result,) = apply(
@@ -241,14 +134,14 @@ class _Tuning:
             )
             stop_if(work.interrupted)
             if result.state != "ok":
-                raise _applied(result)
+                raise applied(result)
             self._running = server.unit_file.content
-        transport = _fresh(work, host)
+        transport = fresh(work, host)
         secrets = tuple(work.seen.secrets.values())
         wait_healthy(
             transport,
             server,
-            on_progress=_teller(work, server, "health"),
+            on_progress=teller(work, server, "health"),
             secrets=secrets,
             interrupted=work.interrupted,
         )
@@ -277,7 +170,7 @@ class _Tuning:
             save_to=work.run.directory("benchmarks") / name,
             api_key=secrets.get(server.api_key) if server.api_key else None,
             secrets=secrets.values(),
-            on_progress=_teller(work, server, "benchmark"),
+            on_progress=teller(work, server, "benchmark"),
             interrupted=work.interrupted,
         )
         wrong = [check for check in benchmark_gates(measured.result, measured.benchmark) if not check.passed]
@@ -334,37 +227,4 @@ class _Tuning:
 
     def _tell(self, phase: Phase, task: str, status: Status) -> None:
         server = "" if phase == "done" else self._work.server
-        self._work.on_event(_event(self._record.host, phase, task, status, server))
-
-
-def _planned(work: Work, candidate: Candidate, seconds: int) -> Planned:
-    name = work.host.host.name
-    fleet = tuned_fleet(work.seen.fleet, name, work.server, candidate, seconds)
-    again = planned_again(
-        replace(work.seen, fleet=fleet), work.recipes, work.seen.lock or UNLOCKED, compare=False
-    ).hosts[0]
-    if again.plan is None or again.problems:
-        return Planned(candidate, fleet, None, problem="; ".join(again.problems).partition("\n")[0])
-    server = server_of(again.plan, work.server)
-    facts = work.host.facts
-    image = facts.image(server.image) if facts else None
-    key = point_key(again.plan, server, facts.driver_version if facts else None, image.id if image else None)
-    return Planned(candidate, fleet, again.plan, key)
-
-
-def _applied(result: HostResult) -> ProvisionError:
-    return (UnreachableError if result.state == "unreachable" else HostError)(result.message)
-
-
-def _fresh(work: Work, host: Host) -> Transport:
-    work.connections.drop(host)  # it may have died of idleness while Ansible or a benchmark worked
-    return work.connections.connect(host)
-
-
-def _teller(work: Work, server: model.Server, phase: Phase) -> Callable[[str], None]:
-    host = work.host.host.name
-    return lambda text: work.on_event(_event(host, phase, text, "running", server.name))
-
-
-def _event(host: str, phase: Phase, task: str, status: Status, server: str = "") -> Event:
-    return Event(host=host, phase=phase, task=task, status=status, server=server)
+        self._work.on_event(event(self._record.host, phase, task, status, server))

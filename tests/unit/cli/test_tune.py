@@ -19,7 +19,7 @@ from provisioner.fleet.load import load_fleet
 from provisioner.history.rundir import runs_dir
 from provisioner.history.tuning import TunedPoint, Tuning, read_tuning, save_tuning
 from provisioner.plan.facts import Facts
-from provisioner.rollout.tune import Planned, Work
+from provisioner.rollout.points import Planned, Work
 
 FLEET = """\
 hosts: [a]

@@ -23,8 +23,10 @@ from provisioner.plan import flags
 from provisioner.plan.facts import Facts
 from provisioner.plan.model import HostPlan, Server
 from provisioner.plan.tuning import Axis, Candidate, candidates
+from provisioner.rollout import put_back as back
 from provisioner.rollout import tune as module
-from provisioner.rollout.tune import Work, planned, put_back, tune
+from provisioner.rollout.points import Work, planned
+from provisioner.rollout.tune import tune
 from provisioner.validate.answers import Answers
 from provisioner.validate.health import Healthy
 from provisioner.validate.interrupt import RunInterrupted
@@ -53,8 +55,10 @@ class Hands:
         the_plan = plan(FLEET, facts("a"))
         self.facts: Facts = proven(converged(the_plan), the_plan)
         self.world = World({"a": self.facts})
-        for name in ("apply", "probe", "wait_healthy", "check_answers", "image_seen", "measure"):
+        for name in ("apply", "wait_healthy", "check_answers", "image_seen", "measure"):
             monkeypatch.setattr(module, name, getattr(self, name))
+        for name in ("apply", "wait_healthy", "probe"):
+            monkeypatch.setattr(back, name, getattr(self, name))
         self.run = self.create_run()
 
     def create_run(self) -> Run:
@@ -225,9 +229,9 @@ def test_a_server_that_cannot_be_put_back_is_told_and_stays_in_the_record(hands:
 
 
 def test_a_host_that_is_not_as_planned_afterwards_is_told(hands: Hands) -> None:
-    hands.monkeypatch.setattr(module, "probe", lambda *_: facts("a"))
+    hands.monkeypatch.setattr(back, "probe", lambda *_: facts("a"))
     with pytest.raises(HostError, match="a: still not as planned after the tuning: docker: Docker is not installed"):
-        put_back(hands.work(), "back")
+        back.put_back(hands.work(), "back")
 
 
 def test_what_is_known_is_not_measured_again(hands: Hands) -> None:
