@@ -12,6 +12,7 @@ from provisioner.validate.api import Answer
 Judgement = tuple[bool, str]
 REASONING_KEYS = ("reasoning", "reasoning_content")  # newer and older versions of vLLM
 FINISHED = ("stop", "length")
+END_OF_THINKING = "</think>"
 MOST_CALLS = 8
 """of one answer: one is asked for"""
 ROW = 8
@@ -100,6 +101,8 @@ def reasoning(message: Mapping[str, Any]) -> Judgement:
             False,
             f"no thinking in {' or '.join(REASONING_KEYS)}, though it was asked for: is the parser the model's?",
         )
+    if END_OF_THINKING in str(message[key]):
+        return False, f"{END_OF_THINKING} is in {key}: where the thinking ends is not seen, the parser does not fit"
     return True, f"{len(message[key])} characters in {key}, {len(content)} in content"
 
 
