@@ -102,7 +102,7 @@ def reasoning(message: Mapping[str, Any]) -> Judgement:
             f"no thinking in {' or '.join(REASONING_KEYS)}, though it was asked for: is the parser the model's?",
         )
     if END_OF_THINKING in str(message[key]):
-        return False, f"{END_OF_THINKING} is in {key}: where the thinking ends is not seen, the parser does not fit"
+        return False, f"{END_OF_THINKING} is in {key}: its end is not seen, the parser does not fit"
     return True, f"{len(message[key])} characters in {key}, {len(content)} in content"
 
 

@@ -237,9 +237,7 @@ def test_the_answer_of_a_failed_chat_is_not_shown_as_one() -> None:
         ),
         (
             stream_of({"reasoning": "Hm.</th"}, {"reasoning": "ink>Hello"}),
-            [
-                "streamed reasoning: </think> is in reasoning: where the thinking ends is not seen, the parser does not fit"
-            ],
+            ["streamed reasoning: </think> is in reasoning: its end is not seen, the parser does not fit"],
         ),
         (
             stream_of({"reasoning": "Hm"}, *[{"content": "!"}] * 8),
