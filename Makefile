@@ -19,7 +19,7 @@ demo: setup
 test: setup
 	@scripts/test
 
-## make proof     answers, benchmarks and objectives on the rehearsal fleet with real vLLM, a line each
+## make proof     answers, benchmarks, objectives, tuning on the rehearsal fleet with real vLLM, a line each
 proof: setup
 	@$(BIN)/python scripts/proof
 

@@ -9,8 +9,10 @@ from typing import Any
 from provisioner.history.events import Event
 from provisioner.history.rows import Measurement, RunRow
 from provisioner.history.rundir import HostOutcome
+from provisioner.history.tuning import TunedPoint, Tuning
 from provisioner.history.verdict import BenchmarkResult, CheckResult, Evidence, ImageSeen, Latency, ServerVerdict
 from provisioner.plan.model import Change
+from provisioner.plan.tuning import Candidate
 from provisioner.report.gather import phase_times
 from provisioner.report.model import HostReport, Report
 from provisioner.report.trend import trends
@@ -145,6 +147,39 @@ def report(*hosts: HostReport, **changes: Any) -> Report:
         "hosts": hosts,
     }
     return Report(**(values | changes))
+
+
+def measured(seqs: int, output: float, tpot: float, **changes: Any) -> TunedPoint:
+    found = result(output, tpot=latency(tpot), ttft=latency(40), raw={"max_concurrency": seqs})
+    candidate = Candidate(settings=(("max_num_seqs", seqs),))
+    return TunedPoint(candidate=candidate, key=str(seqs), state="measured", result=found, **changes)
+
+
+def tuning(*points: TunedPoint, **changes: Any) -> Tuning:
+    values: dict[str, Any] = {
+        "host": "gpu-01",
+        "server": "nemotron",
+        "hardware": "h200",
+        "hardware_name": "2 × NVIDIA H200",
+        "model": "nvidia/Tiny",
+        "budget_s": 600,
+        "original_argv": ("nvidia/Tiny",),
+    }
+    return Tuning(**(values | {"points": points} | changes))
+
+
+THREE = tuning(
+    measured(8, 800, 5),
+    measured(64, 3000, 20, kept_from="run-1"),
+    measured(16, 700, 10),
+    TunedPoint(
+        candidate=Candidate(settings=(("max_num_seqs", 512),)),
+        state="failed",
+        reason="CUDA out of memory",
+        log="torch.OutOfMemoryError",
+    ),
+    TunedPoint(candidate=Candidate(settings=(("max_num_seqs", 4),)), state="left", reason="the time was over"),
+)
 
 
 HOSTILE = """</pre><script>alert(1)</script>"'><img src=x onerror=alert(1)> {{ 7 * 7 }} **bold** | [x](javascript:y)"""

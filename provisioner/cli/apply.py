@@ -297,7 +297,7 @@ def executed(
         with interrupt_flag() as interrupted:
             gate = BaselineGate(run.store, fleet)
             stop = lambda: interrupted() or bool(leases.lost)  # noqa: E731
-            told = replace(options, interrupted=stop, on_verdict=_recorded(run), speed_gate=gate.judge)
+            told = replace(options, interrupted=stop, on_verdict=_recorded(run), speed_gate=gate.judge, pace=gate.pace)
             ended = do(seen, connections, run, told)
             gate.accept(run.record.id, ended.outcomes)
             mended(

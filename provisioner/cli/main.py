@@ -313,6 +313,60 @@ def validate(
     raise typer.Exit(command.validate(fleet, hosts, smoke=smoke, json=json, lock_wait_s=lock_wait))
 
 
+@app.command(epilog="Example: provision tune fleet.yaml --sweep max-num-seqs=8,16,32 --max-tpot-ms 20 --write")
+def tune(
+    fleet: FleetFile,
+    server: Annotated[
+        str | None, typer.Option("--server", metavar="NAME", help="Which server; not needed where there is one.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="NAME", help="On which host; not needed where there is one.")
+    ] = None,
+    sweep: Annotated[
+        list[str],
+        typer.Option(
+            "--sweep",
+            metavar="KEY=VALUE,…",
+            help="What to try, may be repeated: max-num-seqs=8,16, any flag of vllm serve. "
+            "Left out: max_num_seqs and, with several GPUs, tensor_parallel_size, around the usual on this hardware.",
+        ),
+    ] = _NO_HOSTS,
+    concurrency: Annotated[
+        str | None,
+        typer.Option(metavar="N,…", help="Requests in flight; left out: as many as max_num_seqs, as the guide has it."),
+    ] = None,
+    budget: Annotated[str, typer.Option(metavar="TIME", help="For all of it: 90s, 30m, 2h.")] = "30m",
+    pick: Annotated[str, typer.Option(help="What the best point is best for: throughput or latency.")] = "throughput",
+    max_tpot_ms: Annotated[
+        float | None,
+        typer.Option("--max-tpot-ms", metavar="MS", help="Most throughput with a median TPOT of at most so many ms."),
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write the best point to the fleet file.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure everything anew, what an earlier tuning measured too.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Restart the server without asking.")] = False,
+    json: Json = False,
+) -> None:
+    """Try settings of a server on a host and show which are best; the server is put back, whatever happens."""
+    from provisioner.cli import tune as command
+
+    flags = command.TuneFlags(
+        server=server,
+        host=host,
+        sweep=tuple(sweep),
+        concurrency=concurrency,
+        budget=budget,
+        pick=pick,
+        max_tpot_ms=max_tpot_ms,
+        write=write,
+        fresh=fresh,
+        yes=yes,
+        json=json,
+    )
+    raise typer.Exit(command.command(fleet, flags))
+
+
 @app.command(
     epilog="Example: provision render fleet.yaml -o out && ansible-playbook -i out/inventory playbooks/site.yml"
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from provisioner.cli.console import out, say
+from provisioner.cli.show_tuning import summary
 from provisioner.errors import UsageError
 from provisioner.history.store import open_store
 from provisioner.report import terminal
@@ -45,6 +46,9 @@ def _write(file: Path, found: Report) -> None:
 
 def _show(found: Report) -> None:
     out(terminal.head(found))
+    if found.tuning:
+        out(summary(found.tuning))
+        return
     history = {(trend.host, trend.server): trend.throughputs for host in found.hosts for trend in host.trends}
     if not found.verdicts:
         out("no server was validated in this run")

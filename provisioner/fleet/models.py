@@ -302,8 +302,9 @@ class Benchmark(Frozen):
     num_prompts: Count | None = None
     """Requests in all; the guide: 2048, at least five times max_concurrency to measure the steady state."""
     time_budget_s: Count | None = None
-    """seconds that the requests may take, about: a short calibration on the host tells how many fit, whole rounds of
-    max_concurrency up to num_prompts. Left out: 600 where neither num_prompts nor the guide's 2048 apply."""
+    """seconds that the requests may take, about: what the host has shown, or before that a short calibration, tells how
+    many fit, whole rounds of max_concurrency up to num_prompts. Left out: 600 where neither num_prompts nor the guide's
+    2048 apply."""
     request_rate: Annotated[float, Field(gt=0)] | None = None
     """requests a second; vLLM: all at once (up to max_concurrency)"""
     burstiness: Annotated[float, Field(gt=0)] | None = None

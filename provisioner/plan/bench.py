@@ -94,6 +94,9 @@ def _calibration(
     short = min(CALIBRATION_OUTPUT_LEN, output_len) if output_len is not None else None
     words = flags.set_flag(argv, "--num-prompts", str(concurrency))
     words = flags.set_flag(words, "--num-warmups", str(min(warmups, concurrency)))
+    # Other prompts than those that are measured next, which the server would otherwise have in its prefix cache.
+    seed = flags.value_of(argv, "--seed") or "0"
+    words = flags.set_flag(words, "--seed", str(int(seed) + 1 if seed.isdecimal() else 1))
     if short is not None:
         words = flags.set_flag(words, "--random-output-len", str(short))
     return Calibration(argv=words, concurrency=concurrency, output_len=short, budget_s=budget_s)

@@ -9,6 +9,7 @@ from typing import Any
 from provisioner.report.model import HostReport, Report, Trend
 from provisioner.report.pareto import interactivity
 from provisioner.report.table import as_data
+from provisioner.report.tuning import as_data as tuning_data
 
 
 def to_json(report: Report) -> str:
@@ -19,7 +20,13 @@ def to_json(report: Report) -> str:
         "passed": all(verdict.passed for verdict in report.verdicts),
         "hosts": [_host(host) for host in report.hosts],
         "others": [_trend(trend) for trend in report.others],
+        "tuning": tuning_data(report.tuning) if report.tuning else None,
     }
+    return as_text(document)
+
+
+def as_text(document: Any) -> str:
+    """Plain data as JSON; what is no number is null."""
     return json.dumps(_finite(document), indent=1, ensure_ascii=False, allow_nan=False)
 
 

@@ -13,6 +13,7 @@ from provisioner.history.events import Event
 from provisioner.history.rows import RunRow
 from provisioner.history.rundir import outcomes, runs_dir
 from provisioner.history.store import Store, ending
+from provisioner.history.tuning import read_tuning
 from provisioner.history.verdict import ServerVerdict
 from provisioner.plan.model import Changes, HostPlan
 from provisioner.report.model import HostReport, PhaseTime, Report, Trend
@@ -45,6 +46,7 @@ def gather(store: Store, run: RunRow, *, now: datetime, root: Path | None = None
         hosts=tuple(_host(name, directory, events, verdicts, histories) for name in names),
         others=tuple(trend for trend in histories if trend.host not in names),
         before=tuple(one for one in measured if one.run_id != run.id),
+        tuning=read_tuning(directory),
     )
 
 

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from provisioner.history.progress import duration
+from provisioner.history.tuning import Tuning
 from provisioner.history.verdict import ServerVerdict
+from provisioner.report import tuning
 from provisioner.report.model import HostReport, Report
 from provisioner.report.page import command
 from provisioner.report.table import CAPTION, HISTORY, NUMBERS, row
@@ -38,7 +40,7 @@ def markdown(report: Report) -> str:
     parts = [
         f"# {escape(report.run.fleet)}: {report.ending}",
         f"Run `{report.run.id}`, {moment(report.run.began_at)}{took}, by {escape(report.run.user)}",
-        *_servers(report),
+        *(_tuning(report.tuning) if report.tuning else _servers(report)),
         *_course(report),
         *_failures(report),
         "## Hosts",
@@ -77,6 +79,12 @@ def _servers(report: Report) -> list[str]:
 def _course(report: Report) -> list[str]:
     steps = course(report)
     return ["## Rollout", "\n".join(f"- {escape(step)}" for step in steps)] if steps else []
+
+
+def _tuning(found: Tuning) -> list[str]:
+    rows = [[escape(cell) for cell in cells] for cells in tuning.rows(found)]
+    best = "\n".join(f"- best for {one.goal}: {escape(one.label or 'no point')}" for one in tuning.choices(found))
+    return [f"## Tuning of {escape(found.server)}", _table(tuning.COLUMNS, rows, tuning.NUMBERS), best]
 
 
 def _failures(report: Report) -> list[str]:

@@ -12,6 +12,7 @@ from provisioner.history.events import Event, Phase
 from provisioner.history.rows import Measurement, RunRow
 from provisioner.history.rundir import HostOutcome
 from provisioner.history.steps import Step
+from provisioner.history.tuning import Tuning
 from provisioner.history.verdict import ServerVerdict
 from provisioner.plan.model import Change, HostPlan
 
@@ -110,6 +111,8 @@ class Report(Frozen):
     """of a rollout, in the order they were taken"""
     before: tuple[Measurement, ...] = ()
     """benchmarks of the fleet in other runs, oldest first"""
+    tuning: Tuning | None = None
+    """of a run that tuned a server"""
 
     @property
     def verdicts(self) -> tuple[ServerVerdict, ...]:

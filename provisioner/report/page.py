@@ -13,8 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from provisioner.history.progress import duration
+from provisioner.history.tuning import TunedPoint, Tuning
 from provisioner.history.verdict import BenchmarkResult, Latency, ServerVerdict
-from provisioner.report import charts, trend_charts, words
+from provisioner.report import charts, trend_charts, tuning, words
 from provisioner.report.draw import draw
 from provisioner.report.evidence import circumstances
 from provisioner.report.glossary import GLOSSARY
@@ -41,6 +42,21 @@ class Figure:
     svg: Markup
     items: tuple[str, ...] = ()
     """what the numbers in the plot stand for"""
+
+
+@dataclass(frozen=True)
+class TuningSection:
+    """The points of a tuning with their plot."""
+
+    about: Tuning
+    figure: Figure | None
+    """None where nothing was measured"""
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: tuple[int, ...]
+    """which columns are figures"""
+    choices: tuple[tuning.Choice, ...]
+    failed: tuple[TunedPoint, ...]
 
 
 def page(report: Report, drawn: Draw = draw) -> str:
@@ -82,6 +98,7 @@ def page(report: Report, drawn: Draw = draw) -> str:
         trends={(trend.host, trend.server): trend for trend in (*_trends(report), *report.others)},
         plots=overview(report, drawn),
         figures={host.name: host_figures(host, report, drawn) for host in report.hosts},
+        tuning=_tuning(report.tuning, drawn) if report.tuning else None,
         glossary=GLOSSARY,
     )
     # A "<" of the template begins a tag; one in a value is escaped. What is set apart by blanks stays so.
@@ -103,6 +120,22 @@ def overview(report: Report, drawn: Draw) -> list[Figure]:
         note = "Median (dot) to P99 (end of the line), ms."
         figures.append(_figure(drawn, title, note, charts.latencies(rows, colors)))
     return figures + [_balance(drawn, model, points, colors) for model, points in _points(report).items()]
+
+
+def _tuning(found: Tuning, drawn: Draw) -> TuningSection:
+    points = [one.point for one in tuning.tried(found)]
+    names = "; ".join(point.label for point in front(points))
+    note = f"{found.model} on {found.hardware_name}. Up and to the right is better; dashed: nothing beats these in both"
+    plot = charts.pareto(points, charts.colors_of([found.hardware]))
+    return TuningSection(
+        about=found,
+        figure=_figure(drawn, "Throughput against interactivity", f"{note} ({names}).", plot) if points else None,
+        columns=tuning.COLUMNS,
+        rows=tuple(tuning.rows(found)),
+        numbers=tuning.NUMBERS,
+        choices=tuning.choices(found),
+        failed=tuple(point for point in found.points if point.state == "failed"),
+    )
 
 
 def host_figures(host: HostReport, report: Report, drawn: Draw) -> dict[str, list[Figure]]:

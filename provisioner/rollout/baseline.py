@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 from collections.abc import Hashable, Sequence
 
@@ -20,7 +21,7 @@ from provisioner.validate.baseline import (
     decided,
     required,
 )
-from provisioner.validate.levels import Kind, Levels, Place, kind_of, levels_of
+from provisioner.validate.levels import Kind, Levels, Place, kind_of, levels_of, since_replaced
 from provisioner.validate.validate import Again, Judged
 
 POLICY = "policy: passed"
@@ -56,6 +57,15 @@ class BaselineGate:
             with self._lock:
                 self._undecided.add((plan.host, server.name))
         return Judged(_middle(results, settings.figures[0]), tuple(check(one, settings) for one in compared))
+
+    def pace(self, plan: HostPlan, server: Server, image: ImageSeen | None) -> float | None:
+        """Requests/s of the host's accepted benchmarks with this load, their median; None before there is one."""
+        kind = Kind(workload(server), plan.hardware, plan.simulated, engine_of(image))
+        found = self._store.measurements(
+            fleet=self._fleet.name, host=plan.host, server=server.name, workload=workload(server)
+        )
+        accepted = since_replaced([one for one in found if one.accepted and kind_of(one) == kind])
+        return statistics.median([one.result.request_throughput for one in accepted]) if accepted else None
 
     def accept(self, run_id: str, outcomes: Sequence[HostOutcome]) -> None:
         """Takes the benchmarks of every host that ended well into its baseline, where the fleet file lets it: not

@@ -24,7 +24,7 @@ from provisioner.rollout.proofs import remove_proof, write_proof
 from provisioner.rollout.sending import clear, send, update_packages
 from provisioner.rollout.state import State
 from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
-from provisioner.validate.validate import Depth, SpeedGate, ungated, validate_host
+from provisioner.validate.validate import Depth, Pace, SpeedGate, ungated, validate_host
 
 MAX_WORKERS = 32
 """validations side by side on the control machine; each only waits on its host"""
@@ -43,6 +43,8 @@ class Options:
     """compares each benchmark with others"""
     too_late: Callable[[Sequence[str]], str | None] = lambda _hosts: None
     """why a wave of these hosts must not begin any more; None where it may"""
+    pace: Pace = lambda _plan, _server, _image: None
+    """how fast a host is known to be: sizes benchmarks that have a time budget"""
     results: str = "benchmarks"
     """folder of the run for what benchmarks tell"""
 
@@ -288,6 +290,7 @@ def _validate(
         depth=options.depth,
         interrupted=options.interrupted,
         speed_gate=options.speed_gate,
+        pace=options.pace,
     )
     for server, verdict in zip(plan.servers, verdicts, strict=True):
         options.on_verdict(seen, server, verdict)

@@ -78,7 +78,7 @@ def check_answers(
     steps += [("plain chat", course.plain_chat), ("streamed chat", course.streamed_chat)]
     steps.append(("max_tokens", course.max_tokens))
     if server.tool_call_parser is not None:
-        steps.append(("tool call", course.tool_call))
+        steps += [("tool call", course.tool_call), ("streamed tool call", course.streamed_tool_call)]
     steps += [("too long a prompt", course.too_long), ("metrics", course.metrics)]
     checks: list[CheckResult] = []
     for name, step in steps:
@@ -139,11 +139,26 @@ class _Course:
 
     def tool_call(self) -> Checks:
         """The model is left to decide: a call that it is made to make never sees the parser."""
-        body = self._body(TOOL_QUESTION, self._room(THINKING_TOKENS)) | {"tools": [TOOL], "tool_choice": "auto"}
-        exchange = self._asking.ask("tool call", CHAT, body)
+        exchange = self._asking.ask("tool call", CHAT, self._tool_body())
         called, detail = judge.tool_call(exchange.answer, FUNCTION, PARAMETER)
         words = f"{detail}, read by {self._server.tool_call_parser}" if called else detail
         yield self._asking.result("tool call", exchange, (called, words))
+
+    def streamed_tool_call(self) -> Checks:
+        """Parsers read streams by other code, piece by piece."""
+        name = "streamed tool call"
+        exchange = self._asking.ask_stream(name, CHAT, {**self._tool_body(), "stream": True})
+        if exchange.answer.status != 200:
+            words = f"HTTP {exchange.answer.status}: {judge.error_of(exchange.answer)}"
+            yield self._asking.result(name, exchange, (False, words))
+            return
+        read = judge.Stream(list(exchange.lines))
+        if read.problem:
+            yield self._asking.result(name, exchange, (False, read.problem))
+            return
+        called, detail = judge.called(read.message, read.finish, FUNCTION, PARAMETER)
+        words = f"{detail}, in {read.call_chunks} chunks" if called else detail
+        yield self._asking.result(name, exchange, (called, words))
 
     def too_long(self) -> Checks:
         name = "too long a prompt"
@@ -178,6 +193,9 @@ class _Course:
         yield self._asking.result(f"{kind}usage", exchange, judge.usage(counts, limit))
         if self._server.reasoning:
             yield self._asking.result(f"{kind}reasoning", exchange, judge.reasoning(message))
+
+    def _tool_body(self) -> dict[str, Any]:
+        return self._body(TOOL_QUESTION, self._room(THINKING_TOKENS)) | {"tools": [TOOL], "tool_choice": "auto"}
 
     def _chat_body(self, question: str) -> dict[str, Any]:
         if not self._server.reasoning:

@@ -12,6 +12,9 @@ from provisioner.validate.api import Answer
 Judgement = tuple[bool, str]
 REASONING_KEYS = ("reasoning", "reasoning_content")  # newer and older versions of vLLM
 FINISHED = ("stop", "length")
+END_OF_THINKING = "</think>"
+MOST_CALLS = 8
+"""of one answer: one is asked for"""
 ROW = 8
 """characters from which on an answer of one character alone counts as broken: what a model that computes NaN says"""
 METRICS = (
@@ -98,6 +101,8 @@ def reasoning(message: Mapping[str, Any]) -> Judgement:
             False,
             f"no thinking in {' or '.join(REASONING_KEYS)}, though it was asked for: is the parser the model's?",
         )
+    if END_OF_THINKING in str(message[key]):
+        return False, f"{END_OF_THINKING} is in {key}: its end is not seen, the parser does not fit"
     return True, f"{len(message[key])} characters in {key}, {len(content)} in content"
 
 
@@ -109,15 +114,18 @@ class Stream:
         self.chunks = 0
         """those with text"""
         self.usage: Any = None
-        self.message: dict[str, str] = {}
-        """content and thinking, all deltas put together"""
+        self.finish: Any = None
+        self.message: dict[str, Any] = {}
+        """content, thinking and calls of tools, all deltas put together"""
+        self.call_chunks = 0
+        """those with a piece of a call"""
         payloads = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
         if not payloads or payloads[-1] != "[DONE]":
             self.problem = f"the stream ended without [DONE] after {len(payloads)} chunks"
             return
         for payload in payloads[:-1]:
             self._add(payload)
-        if not self.problem and not self.chunks:
+        if not self.problem and not self.chunks and not self.call_chunks:
             self.problem = f"{len(payloads) - 1} chunks and no text in any"
 
     def judged(self) -> Judgement:
@@ -141,26 +149,49 @@ class Stream:
         self.usage = chunk.get("usage") or self.usage
         for choice in chunk.get("choices") or ():
             delta = choice.get("delta") or {}
+            self.finish = choice.get("finish_reason") or self.finish
+            for piece in delta.get("tool_calls") or ():
+                self._add_call(piece)
             # A server that speaks both names of the thinking says it twice: once is enough.
             key = "content" if delta.get("content") else reasoning_key(delta)
             if key is not None:
                 self.message[key] = self.message.get(key, "") + str(delta[key])
                 self.chunks += 1
 
+    def _add_call(self, piece: Any) -> None:
+        """Name and arguments of a call come in pieces, told apart by the call's index."""
+        if not isinstance(piece, dict):
+            self.problem = self.problem or f"a piece of a call is no object: {piece!r}"
+            return
+        self.call_chunks += 1
+        calls = self.message.setdefault("tool_calls", [])
+        index = piece.get("index") or 0
+        while len(calls) <= index < MOST_CALLS:
+            calls.append({"function": {"name": "", "arguments": ""}})
+        if index >= len(calls):
+            self.problem = self.problem or f"a piece of call number {index}"
+            return
+        for name in ("name", "arguments"):
+            calls[index]["function"][name] += (piece.get("function") or {}).get(name) or ""
+
 
 def tool_call(answer: Answer, function: str, parameter: str) -> Judgement:
     """The answer is a call of `function` with `parameter`."""
     if answer.status != 200:
         return False, f"HTTP {answer.status}: {error_of(answer)}"
-    message = message_of(answer)
+    return called(message_of(answer), finish_of(answer), function, parameter)
+
+
+def called(message: Mapping[str, Any], finish: Any, function: str, parameter: str) -> Judgement:
+    """A message (or all deltas of a stream) is a call of `function` with `parameter`."""
     calls = message.get("tool_calls")
     if not calls:
         if function in str(message.get("content") or ""):
             return False, "the call is in the content: the tool call parser does not fit the model"
         words = _shortened(text_of(message))
-        return False, f"the model calls no tool (finish_reason {finish_of(answer)}) but says {words!r}"
-    called = calls[0].get("function") if isinstance(calls, list) and isinstance(calls[0], dict) else None
-    name, text = (called or {}).get("name"), (called or {}).get("arguments")
+        return False, f"the model calls no tool (finish_reason {finish}) but says {words!r}"
+    first = calls[0].get("function") if isinstance(calls, list) and isinstance(calls[0], dict) else None
+    name, text = (first or {}).get("name"), (first or {}).get("arguments")
     if name != function:
         return False, f"a call of {name!r}, expected {function}"
     try:

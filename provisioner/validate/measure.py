@@ -40,8 +40,10 @@ def measure(
     secrets: Iterable[str] = (),
     on_progress: Progress = lambda _text: None,
     interrupted: Interrupted = lambda: False,
+    pace: float | None = None,
 ) -> Measured:
-    """The server's benchmark; with a time budget, after a short calibration. Raises as `run_benchmark` does."""
+    """The server's benchmark. With a time budget it is as long as `pace` says, requests/s that this load has had here,
+    else as a short calibration does. Raises as `run_benchmark` does."""
     secrets = tuple(secrets)
 
     def run(benchmark: Benchmark, file: Path, on_measuring: Callable[[], None] = lambda: None) -> BenchmarkResult:
@@ -59,9 +61,12 @@ def measure(
 
     benchmark = server.benchmark
     if calibration := benchmark.calibration:
-        on_progress("calibrating")
-        short = run(calibrating(benchmark, calibration), save_to.with_stem(f"{save_to.stem}_calibration"))
-        benchmark = sized(benchmark, calibration, short)
+        if pace:
+            benchmark = in_rounds(benchmark, calibration, calibration.concurrency / pace)
+        else:
+            on_progress("calibrating")
+            short = run(calibrating(benchmark, calibration), save_to.with_stem(f"{save_to.stem}_calibration"))
+            benchmark = sized(benchmark, calibration, short)
         on_progress(f"{benchmark.num_prompts} requests fit into {calibration.budget_s} s")
     with Watch(transport, server) as watch:
         result = run(benchmark, save_to, watch.measuring)
@@ -75,12 +80,16 @@ def calibrating(benchmark: Benchmark, calibration: Calibration) -> Benchmark:
 
 
 def sized(benchmark: Benchmark, calibration: Calibration, short: BenchmarkResult) -> Benchmark:
-    """The benchmark with as many whole rounds as fit the budget, one at least, and no more than planned. Whole rounds,
-    so that runs of a host are as long as each other although calibrations differ a little. GateError when the short
-    round did not end well."""
+    """The benchmark as a short round sizes it. GateError when that did not end well."""
     if short.completed != calibration.concurrency:
         raise GateError(f"calibration: {short.completed} of {calibration.concurrency} requests completed")
-    rounds = max(1, int(calibration.budget_s / max(round_s(benchmark, short), _SHORTEST_S)))
+    return in_rounds(benchmark, calibration, round_s(benchmark, short))
+
+
+def in_rounds(benchmark: Benchmark, calibration: Calibration, seconds: float) -> Benchmark:
+    """The benchmark with as many whole rounds of so many seconds as fit the budget, one at least, and no more than
+    planned. Whole rounds, so that runs of a host are as long as each other although calibrations differ a little."""
+    rounds = max(1, int(calibration.budget_s / max(seconds, _SHORTEST_S)))
     prompts = min(benchmark.num_prompts, rounds * calibration.concurrency)
     argv = flags.set_flag(benchmark.argv, "--num-prompts", str(prompts))
     return benchmark.model_copy(update={"argv": argv, "num_prompts": prompts, "calibration": None})

@@ -38,6 +38,8 @@ class Judged(NamedTuple):
 
 SpeedGate = Callable[[HostPlan, Server, ImageSeen | None, BenchmarkResult, Again], Judged]
 """compares a benchmark with others"""
+Pace = Callable[[HostPlan, Server, ImageSeen | None], float | None]
+"""requests/s that the benchmark of a server has had on its host; None where nobody knows"""
 
 
 def ungated(
@@ -57,6 +59,7 @@ def validate_host(
     depth: Depth = "benchmark",
     interrupted: Interrupted = lambda: False,
     speed_gate: SpeedGate = ungated,
+    pace: Pace = lambda _plan, _server, _image: None,
 ) -> tuple[ServerVerdict, ...]:
     """A verdict for every server of the host, one after the other: they may share its GPUs.
 
@@ -65,7 +68,7 @@ def validate_host(
     it was interrupted: then the host stands where it stood.
     """
     verdicts = tuple(
-        _Validation(transport, plan, server, secrets, on_event, results_dir, interrupted, speed_gate).run(depth)
+        _Validation(transport, plan, server, secrets, on_event, results_dir, interrupted, speed_gate, pace).run(depth)
         for server in plan.servers
     )
     failed = [verdict.server for verdict in verdicts if not verdict.passed]
@@ -91,6 +94,7 @@ class _Validation:
         results_dir: Path,
         interrupted: Interrupted,
         speed_gate: SpeedGate,
+        pace: Pace,
     ) -> None:
         self._transport = transport
         self._plan = plan
@@ -100,6 +104,7 @@ class _Validation:
         self._results_dir = results_dir
         self._interrupted = interrupted
         self._speed_gate = speed_gate
+        self._pace = pace
         self._measured: list[Measured] = []
         self._known: dict[str, Any] = {}
         self._checks: list[CheckResult] = []
@@ -177,6 +182,7 @@ class _Validation:
             secrets=self._secrets.values(),
             on_progress=self._progress,
             interrupted=self._interrupted,
+            pace=self._pace(self._plan, self._server, self._known["image"]),
         )
         self._measured.append(measured)
         self._known |= {"benchmark": measured.result, "evidence": measured.evidence}

@@ -88,7 +88,7 @@ def test_a_server_on_loopback_is_asked_everything(transport: SshTransport) -> No
     with served() as port:
         answers = asked(transport, port)
     assert failed(answers) == {}
-    assert len(answers.checks) == 11
+    assert len(answers.checks) == 12
     assert not any(check.skipped for check in answers.checks)
     assert answers.version == "0.12.0"
 
@@ -111,6 +111,8 @@ def test_a_server_that_is_not_what_was_planned(transport: SshTransport) -> None:
         "reasoning": "</think> is in the content: the reasoning parser does not fit the model",
         "streamed reasoning": "</think> is in the content: the reasoning parser does not fit the model",
         "tool call": 'HTTP 400: "auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+        "streamed tool call": 'HTTP 400: "auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser'
+        " to be set",
     }
     reasoning = next(check for check in answers.checks if check.name == "reasoning")
     assert reasoning.request.startswith(f"POST http://127.0.0.1:{port}/v1/chat/completions {{")

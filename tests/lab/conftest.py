@@ -34,6 +34,7 @@ _ORDER = [
     "test_drift",
     "test_objectives",
     "test_baseline",
+    "test_tune",
     "test_survives",
     "test_interrupted",
     "test_hostile_values",

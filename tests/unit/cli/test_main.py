@@ -14,7 +14,7 @@ from provisioner.errors import Exit, HostError, InputError, Problem, Unreachable
 COMMANDS = (
     *("apply", "plan", "bundle", "destroy", "lock", "explain", "probe", "validate", "bench", "render"),
     *("report", "monitoring", "history", "compare", "baseline", "schema", "version", "lab", "recipe"),
-    *("rollback", "releases", "resume", "drift", "unlock", "schedule"),
+    *("rollback", "releases", "resume", "drift", "unlock", "schedule", "tune"),
 )
 
 

@@ -220,13 +220,14 @@ def test_the_calibration_is_one_short_round() -> None:
     assert (made.calibration.concurrency, made.calibration.output_len) == (8, 64)
     changed = {
         flag: flags.value_of(made.calibration.argv, flag)
-        for flag in ("--num-prompts", "--num-warmups", "--random-output-len", "--max-concurrency")
+        for flag in ("--num-prompts", "--num-warmups", "--random-output-len", "--max-concurrency", "--seed")
     }
     assert changed == {
         "--num-prompts": "8",
         "--num-warmups": "8",
         "--random-output-len": "64",
         "--max-concurrency": "8",
+        "--seed": "1",  # other prompts: the server may keep those it has seen
     }
     same = made.argv
     for flag, value in changed.items():

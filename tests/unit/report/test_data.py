@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 
-from reports import host, measurement, report, result, verdict
+from reports import THREE, host, measurement, report, result, verdict
 
 from provisioner.report.data import to_json
 
@@ -28,3 +28,9 @@ def test_what_is_no_number_is_null() -> None:
     assert document["hosts"][0]["servers"][0]["benchmark"]["output_throughput"] is None
     assert document["hosts"][0]["servers"][0]["benchmark"]["raw"]["x"] == [None, 1]
     assert "NaN" not in to_json(report(host("gpu-01", broken)))
+
+
+def test_a_tuning() -> None:
+    assert json.loads(to_json(report()))["tuning"] is None
+    found = json.loads(to_json(report(tuning=THREE)))["tuning"]
+    assert found["choices"] == {"throughput": "max_num_seqs 64", "latency": "max_num_seqs 8"}

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from builders import plan
-from reports import LOAD, NOON, events, verdict
+from reports import LOAD, NOON, THREE, events, verdict
 
 from provisioner.history.events import Event
 from provisioner.history.rundir import runs_dir
@@ -101,3 +101,10 @@ def test_a_phase_lasts_until_the_next_begins() -> None:
     late = FAILED.model_copy(update={"time": NOON + timedelta(seconds=7)})
     (only,) = phase_times([FAILED.model_copy(update={"time": NOON}), late])
     assert (only.seconds, only.failed) == (7, True)
+
+
+def test_a_run_that_tuned(tmp_path: Path) -> None:
+    directory = runs_dir("lab", tmp_path) / "r2"
+    directory.mkdir(parents=True)
+    (directory / "tune.json").write_text(THREE.model_dump_json())
+    assert gathered(tmp_path, *events(), files=False).tuning == THREE

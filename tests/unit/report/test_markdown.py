@@ -4,7 +4,7 @@ import re
 
 from hypothesis import given
 from hypothesis import strategies as st
-from reports import HOSTILE, events, host, hostile, measurement, report, verdict
+from reports import HOSTILE, THREE, events, host, hostile, measurement, report, verdict
 
 from provisioner.report.markdown import escape, fenced, markdown
 
@@ -78,3 +78,11 @@ def test_an_escaped_value_is_one_line_without_markup(text: str) -> None:
     line = escape(text)
     assert line == " ".join(line.split())
     assert not re.search(r"(?<!\\)[`*_{}\[\]<>|~]", line.replace("\\\\", ""))
+
+
+def test_a_tuning_instead_of_verdicts() -> None:
+    text = markdown(report(tuning=THREE))
+    assert "## Tuning of nemotron" in text
+    assert "| ● | max\\_num\\_seqs 64 | 3000 | 50.0 | 20.0 | 40.0 | 3000 | 1 | kept from run-1 |" in text
+    assert "- best for latency: max\\_num\\_seqs 8" in text
+    assert "## Servers" not in text

@@ -5,9 +5,12 @@ import re
 from html.parser import HTMLParser
 
 from builders import plan
-from reports import HOSTILE, host, hostile, measurement, report, run, verdict
+from reports import HOSTILE, THREE, host, hostile, measured, measurement, report, run, tuning, verdict
 
+from provisioner.history.tuning import TunedPoint
 from provisioner.history.verdict import CheckResult
+from provisioner.plan.tuning import Candidate
+from provisioner.report.draw import draw
 from provisioner.report.page import command, page
 from provisioner.report.trend import trends
 from provisioner.report.vega import Spec
@@ -64,6 +67,35 @@ def test_values_are_data() -> None:
     assert not [value for value in seen.values("href") if not value.startswith("#")]
     # 12 places of a verdict and its checks, and more of events, changes, notes and the run.
     assert seen.text.count(HOSTILE) >= 25
+
+
+def test_a_tuning_has_its_points_and_their_plot() -> None:
+    seen = Read(page(report(tuning=THREE), no_plot))
+    assert seen.open == []
+    for words in (
+        "Tuning of nemotron on gpu-01",
+        "points measured",
+        "nothing beats these in both (max_num_seqs 64; max_num_seqs 8)",
+        "Best for throughput: max_num_seqs 64",
+        "max_num_seqs 512: CUDA out of memory",
+        "torch.OutOfMemoryError",
+    ):
+        assert words in seen.text, words
+    assert "was not put back" not in seen.text
+    owed = Read(page(report(tuning=THREE.model_copy(update={"changed": True})), no_plot))
+    assert "The server was not put back" in owed.text
+
+
+def test_values_of_a_tuning_are_data() -> None:
+    candidate = Candidate(settings=(("kv_cache_dtype", HOSTILE),))
+    bad = TunedPoint(candidate=candidate, state="failed", reason=HOSTILE, log=HOSTILE)
+    found = tuning(measured(8, 10, 10).model_copy(update={"candidate": candidate}), bad, server=HOSTILE, model=HOSTILE)
+    for drawn in (no_plot, draw):
+        seen = Read(page(report(tuning=found), drawn))
+        assert seen.open == []
+        assert not {"script", "img"} & set(seen.tags)
+        assert not [name for name, _ in seen.attributes if name.startswith("on")]
+        assert seen.text.count(HOSTILE) >= 6
 
 
 def test_values_are_data_in_plots_too() -> None:

@@ -103,6 +103,25 @@ def test_one_bad_benchmark_is_no_loss_and_the_middle_one_counts(store: Store) ->
     assert (made, judged.result.output_throughput) == (3, 5070.0)
 
 
+def test_the_pace_of_a_host_is_what_was_accepted_there(store: Store) -> None:
+    past = Past(store)
+
+    def ran(pace: float, host: str = "gpu-01", **changes: Any) -> None:
+        past.ran(host, 5000.0, **({"benchmark": result(request_throughput=pace)} | changes))
+
+    def pace(host: str = "gpu-01", image: ImageSeen = IMAGE) -> float | None:
+        the_plan = plan(past.fleet, facts(host))
+        return BaselineGate(store, past.fleet).pace(the_plan, the_plan.servers[0], image)
+
+    assert pace() is None
+    for one in (3.0, 4.0, 8.0):
+        ran(one)
+    ran(90.0, accepted=False)
+    ran(90.0, image=SIM)
+    ran(90.0, "gpu-02")
+    assert (pace(), pace("gpu-02"), pace("gpu-03"), pace(image=SIM)) == (4.0, 90.0, None, 90.0)
+
+
 def test_only_what_was_accepted_counts(store: Store) -> None:
     past = Past(store)
     past.ran("gpu-01", 9000.0, accepted=False)

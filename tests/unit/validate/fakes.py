@@ -192,6 +192,11 @@ CHUNKS = (
     "[DONE]",
 )
 CALL = {"id": "call-1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
+CALL_CHUNKS = (
+    {"index": 0, "id": "call-1", "type": "function", "function": {"name": "get_weather", "arguments": ""}},
+    {"index": 0, "function": {"arguments": '{"city": '}},
+    {"index": 0, "function": {"arguments": '"Paris"}'}},
+)
 TOO_LONG = {"error": {"message": "This model's maximum context length is 100 tokens.", "code": 400}}
 METRICS = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -211,7 +216,7 @@ def kind_of(path: str, headers: dict[str, str], body: bytes) -> str:
         return {None: named, "Bearer provision-wrong-key": "wrong API key"}.get(key, named)
     asked = json.loads(body)
     if asked.get("tools"):
-        return "tool call"
+        return "streamed tool call" if asked.get("stream") else "tool call"
     if asked.get("ignore_eos"):
         return "max_tokens"
     if asked["max_tokens"] == 1:
@@ -232,6 +237,9 @@ def well(path: str, headers: dict[str, str], body: bytes) -> bytes:
         "streamed chat": sse(*CHUNKS),
         "max_tokens": http(200, CHAT),
         "tool call": http(200, {"choices": [{"message": {"tool_calls": [CALL]}, "finish_reason": "tool_calls"}]}),
+        "streamed tool call": sse(
+            *(json.dumps({"choices": [{"delta": {"tool_calls": [piece]}}]}) for piece in CALL_CHUNKS), "[DONE]"
+        ),
         "too long a prompt": http(400, TOO_LONG),
         "metrics": http(200, METRICS, "text/plain"),
     }

@@ -8,13 +8,13 @@ import pytest
 from provisioner.validate.answers import Answers, check_answers
 from provisioner.validate.asking import SHOWN, BrokenServerError
 
-from .fakes import CALL, CHAT, CHUNKS, METRICS, USAGE, FakeHost, Handler, http, kind_of, server, sse, well
+from .fakes import CALL, CALL_CHUNKS, CHAT, CHUNKS, METRICS, USAGE, FakeHost, Handler, http, kind_of, server, sse, well
 
 KEY = "sk-planted-key"
 UNSPLIT = "no thinking in reasoning or reasoning_content, though it was asked for: is the parser the model's?"
 EVERY_CHECK = [
     *("served name", "plain chat", "usage", "reasoning", "streamed chat", "streamed usage", "streamed reasoning"),
-    *("max_tokens", "tool call", "too long a prompt", "metrics"),
+    *("max_tokens", "tool call", "streamed tool call", "too long a prompt", "metrics"),
 ]
 
 
@@ -67,6 +67,7 @@ def test_a_good_server_passes() -> None:
         ("streamed reasoning", True, "5 characters in reasoning, 0 in content"),
         ("max_tokens", True, "8 tokens, finish_reason length; expected 8 and length"),
         ("tool call", True, 'get_weather({"city": "Paris"}), read by qwen3_coder'),
+        ("streamed tool call", True, 'get_weather({"city": "Paris"}), in 3 chunks'),
         (
             "too long a prompt",
             True,
@@ -235,6 +236,10 @@ def test_the_answer_of_a_failed_chat_is_not_shown_as_one() -> None:
             [f"streamed reasoning: {UNSPLIT}"],
         ),
         (
+            stream_of({"reasoning": "Hm.</th"}, {"reasoning": "ink>Hello"}),
+            ["streamed reasoning: </think> is in reasoning: its end is not seen, the parser does not fit"],
+        ),
+        (
             stream_of({"reasoning": "Hm"}, *[{"content": "!"}] * 8),
             ["streamed chat: the streamed answer is one character again and again: '!'"],
         ),
@@ -336,6 +341,40 @@ def test_bad_metrics(reply: bytes, detail: str) -> None:
 def test_older_names_of_metrics_count() -> None:
     older = METRICS.replace("kv_cache_usage_perc", "gpu_cache_usage_perc")
     assert failed(ask(instead(metrics=http(200, older, "text/plain")))) == []
+
+
+def calls_of(*pieces: Any) -> bytes:
+    return sse(*(json.dumps({"choices": [{"delta": {"tool_calls": [piece]}}]}) for piece in pieces), "[DONE]")
+
+
+@pytest.mark.parametrize(
+    ("reply", "detail"),
+    [
+        (http(400, {"error": {"message": "no tools"}}), "HTTP 400: no tools"),
+        (sse('{"choices": []}'), "the stream ended without [DONE] after 1 chunks"),
+        (
+            stream_of({"content": "<tool_call><function="}, {"content": "get_weather>"}),
+            "the call is in the content: the tool call parser does not fit the model",
+        ),
+        (
+            sse('{"choices": [{"delta": {"content": "It rains."}, "finish_reason": "stop"}]}', "[DONE]"),
+            "the model calls no tool (finish_reason stop) but says 'It rains.'",
+        ),
+        (
+            calls_of({"index": 0, "function": {"name": "get_weather", "arguments": '{"city": "Par'}}),
+            'the arguments of the call are not JSON: \'{"city": "Par\'',
+        ),
+        (calls_of({"index": 9999, "function": {}}), "a piece of call number 9999"),
+        (calls_of("x"), "a piece of a call is no object: 'x'"),
+    ],
+)
+def test_bad_streamed_tool_calls(reply: bytes, detail: str) -> None:
+    assert failed(ask(instead(streamed_tool_call=reply))) == [f"streamed tool call: {detail}"]
+
+
+def test_two_calls_in_one_stream_are_told_apart() -> None:
+    second = {"index": 1, "function": {"name": "get_weather", "arguments": '{"city": "Tokyo"}'}}
+    assert failed(ask(instead(streamed_tool_call=calls_of(second, *CALL_CHUNKS)))) == []
 
 
 @pytest.mark.parametrize("check", ["plain_chat", "streamed_chat", "too_long_a_prompt", "tool_call"])

@@ -57,13 +57,14 @@ def short(ttft_ms: float = 500.0, tpot_ms: float = 20.0, **changes: Any) -> Benc
     return result(**{**figures, **changes})
 
 
-def run(host: FakeHost, tmp_path: Path, **settings: Any) -> Measured:
+def run(host: FakeHost, tmp_path: Path, pace: float | None = None, **settings: Any) -> Measured:
     return measure(
         host,
         server(benchmark=planned(**settings)),
         cache_dir="/cache",
         image=IMAGE,
         save_to=tmp_path / "gpu-01_nemotron.json",
+        pace=pace,
     )
 
 
@@ -122,6 +123,18 @@ def test_the_calibration_comes_first_and_both_results_are_kept(tmp_path: Path) -
     assert "--num-prompts 8 " in second
     assert measured.benchmark.num_prompts == 8
     assert measured.evidence.bench_argv == measured.benchmark.argv
+
+
+@pytest.mark.parametrize(("pace", "prompts"), [(0.1, 12), (0.05, 4), (100.0, 20), (0.0001, 4)])  # rounds of 4
+def test_a_host_that_is_known_needs_no_calibration(tmp_path: Path, pace: float, prompts: int) -> None:
+    host = FakeHost({**HOST, RUN: ""})
+    assert run(host, tmp_path, pace, time_budget_s=125).benchmark.num_prompts == prompts
+    (only,) = [command for command in host.ran if command.startswith(RUN)]
+    assert f"--num-prompts {prompts} " in only
+
+
+def test_what_is_fixed_stays_whatever_is_known(tmp_path: Path) -> None:
+    assert run(FakeHost({**HOST, RUN: ""}), tmp_path, 0.1, num_prompts=20).benchmark.num_prompts == 20
 
 
 def test_without_a_budget_nothing_is_calibrated(tmp_path: Path) -> None:

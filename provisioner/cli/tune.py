@@ -1,0 +1,217 @@
+"""`provision tune`: which settings of a server are best on a host."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from provisioner.cli import show
+from provisioner.cli.apply import _connections, _load, _survey
+from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
+from provisioner.cli.events import shown
+from provisioner.cli.show_tuning import summary
+from provisioner.errors import Exit, ProvisionError, UsageError
+from provisioner.fleet.models import Fleet, Server
+from provisioner.fleet.rewrite import write_settings
+from provisioner.history.progress import duration
+from provisioner.history.rundir import create_run, running, runs_dir
+from provisioner.history.tuning import TunedPoint, Tuning, known_points, tunings
+from provisioner.inventory.read import read_inventory
+from provisioner.plan.bench import GUIDE_CONCURRENCY
+from provisioner.plan.flags import value_of
+from provisioner.plan.model import HostPlan
+from provisioner.plan.tuning import Axis, Candidate, candidates, default_axes, parse_axis, seconds_of, tuned
+from provisioner.report import tuning as report
+from provisioner.report.data import as_text
+from provisioner.rollout.points import Work, planned, server_of
+from provisioner.rollout.put_back import put_back
+from provisioner.rollout.tune import tune
+
+PICKS = ("throughput", "latency")
+
+
+@dataclass(frozen=True)
+class TuneFlags:
+    """The flags of `provision tune`."""
+
+    server: str | None
+    host: str | None
+    sweep: tuple[str, ...]
+    concurrency: str | None
+    budget: str
+    pick: str
+    max_tpot_ms: float | None
+    write: bool
+    fresh: bool
+    yes: bool
+    json: bool
+
+
+def command(path: Path, flags: TuneFlags) -> Exit:
+    """Look, ask, measure, put back, show, and write the choice where that is asked for."""
+    if flags.pick not in PICKS:
+        raise UsageError(f"--pick {flags.pick}: expected one of {', '.join(PICKS)}")
+    axes = tuple(parse_axis(text) for text in flags.sweep)
+    concurrency = _counts(flags.concurrency)
+    budget_s = seconds_of(flags.budget)
+    whole, _ = _load(path, ())
+    host, name = _which(whole, flags)
+    fleet, recipes = _load(path, [host])
+    with _connections(fleet) as connections:
+        seen = _survey(fleet, recipes, connections)
+        if seen.unfit:
+            say(show.problems(seen))
+            return seen.unfit[0].exit_code
+        earlier = tunings(fleet.name, host, name)
+        owed = _owed(fleet.name, earlier)
+        if seen.hosts[0].changes and owed is None:
+            say(f"{host}: not as planned; run `provision {path}` first, or `provision plan {path}` to see why")
+            return Exit.CHANGES
+        plan = seen.hosts[0].plan
+        server = _written(fleet, host, name)
+        listed = candidates(axes or _defaults(plan, name), concurrency)
+        say(_intent(host, name, listed, budget_s))
+        if not flags.yes and not _allowed(host, name):
+            say("nothing was changed")
+            return Exit.CHANGES
+        run = create_run(
+            fleet.name, command=sys.argv, fleet_path=fleet.path, hosts=[host], secrets=tuple(seen.secrets.values())
+        )
+        code = Exit.HOST_FAILED
+        try:
+            if plan is not None:
+                run.save(f"plans/{host}.json", plan.model_dump_json(indent=1))
+            with interrupt_flag() as interrupted, shown([host], run) as on_event:
+                known = {} if flags.fresh else known_points(earlier)
+                work = Work(seen, name, recipes, connections, run, on_event, interrupted, budget_s, known)
+                if owed is not None and seen.hosts[0].changes:
+                    say(f"{host}: run {owed} ended before it had put {name} back: that is done first")
+                    put_back(work, "owed", proof=False)
+                    work.seen = _survey(fleet, recipes, connections)
+                result = tune(work, planned(work, listed))
+                stopped = interrupted()
+            code = Exit.INTERRUPTED if stopped else Exit.OK if result.measured else Exit.HOST_FAILED
+            chosen = _chosen(result, flags)
+            where = ""
+            if flags.write and not stopped:
+                where = _write(path, server, chosen, host)
+                code = code if chosen else Exit.GATE_FAILED
+            run.save("report.json", _data(result, flags, chosen))
+            out(_data(result, flags, chosen) if flags.json else summary(result, flags.max_tpot_ms))
+            say(f"chosen: {chosen.tuned.candidate.label if chosen else 'no point'}; record in {run.path}")
+            if where:
+                say(where)
+            if stopped:
+                say("interrupted: the same command goes on with the points that are left")
+        except KeyboardInterrupt:
+            code = Exit.INTERRUPTED
+            raise
+        except ProvisionError as error:
+            code = Exit(error.exit_code)
+            raise
+        finally:
+            run.finish(code)
+    return code
+
+
+def _which(fleet: Fleet, flags: TuneFlags) -> tuple[str, str]:
+    """Host and server; either may be left out where there is but one."""
+    hosts = [host.name for host in fleet.hosts if flags.host in (None, host.name)]
+    if flags.host is not None and not hosts:
+        raise UsageError(f"--host {flags.host}: not in {fleet.path}")
+    fitting = [
+        (host, server.name)
+        for host in hosts
+        for server in fleet.servers_on(host)
+        if flags.server in (None, server.name)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        missing = " and ".join(
+            flag for flag, given in (("--host", flags.host), ("--server", flags.server)) if not given
+        )
+        raise UsageError(f"{len(fitting)} servers could be meant", hint=f"say which one with {missing}")
+    names = dict.fromkeys(server.name for host in hosts for server in fleet.servers_on(host))
+    raise UsageError(f"--server {flags.server}: not on {flags.host or 'any host'}; there: {', '.join(names) or 'none'}")
+
+
+def _written(fleet: Fleet, host: str, name: str) -> Server:
+    return next(one for one in fleet.servers_on(host) if one.name == name)
+
+
+def _counts(text: str | None) -> tuple[int, ...]:
+    words = [word.strip() for word in text.split(",")] if text else []
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise UsageError(f"--concurrency {text}: expected numbers such as 8,32,128")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def _owed(fleet: str, earlier: Sequence[tuple[str, Tuning]]) -> str | None:
+    """The run that left the host to be put back; UsageError while it is still at it."""
+    for run, one in earlier[:1]:
+        if one.owed and running(runs_dir(fleet) / run):
+            raise UsageError(f"{one.host}: run {run} is tuning {one.server} there")
+        if one.owed:
+            return run
+    return None
+
+
+def _defaults(plan: HostPlan | None, name: str) -> tuple[Axis, ...]:
+    of = server_of(plan, name)
+    # Where nobody sets it, requests in flight are as many as the hardware's default.
+    usual = value_of(of.argv, "--max-num-seqs") or value_of(of.benchmark.argv, "--max-concurrency") or ""
+    return default_axes(int(usual) if usual.isdecimal() else GUIDE_CONCURRENCY, of.gpu_count)
+
+
+def _intent(host: str, name: str, listed: Sequence[Candidate], budget_s: int) -> str:
+    lines = [f"{host}: {name} is restarted with other settings and measured, {len(listed)} points at most within"]
+    lines[0] += f" {duration(budget_s)}; then it is put back:"
+    return "\n".join([*lines, *(f"  {one.label}" for one in listed)])
+
+
+def _allowed(host: str, name: str) -> bool:
+    if not at_terminal():
+        raise UsageError("there is no terminal to ask at", hint="add --yes to restart the server without asking")
+    return confirm(f"{name} on {host} does not serve while it is restarted. Go on?")
+
+
+def _chosen(result: Tuning, flags: TuneFlags) -> report.Tried | None:
+    points = report.tried(result)
+    if flags.max_tpot_ms is not None:
+        return report.within(points, flags.max_tpot_ms)
+    return report.best(points, cast(Literal["throughput", "latency"], flags.pick))
+
+
+def _write(path: Path, server: Server, chosen: report.Tried | None, host: str) -> str:
+    if chosen is None:
+        return f"nothing was written to {path}: no point is what was asked for"
+    values = _values(server, chosen.tuned, chosen.point.concurrency)
+    if not values:
+        return f"nothing was written to {path}: the server is best as it is"
+    place = write_settings(path, host, server.name, values, read_inventory)
+    return f"{place} in {path} has {chosen.tuned.candidate.label} now; `provision {path}` brings it to the host"
+
+
+def _values(server: Server, point: TunedPoint, concurrency: int | None) -> dict[str, Any]:
+    """What the fleet file must say for the server to be that point."""
+    made = tuned(server, point.candidate, 1)
+    values: dict[str, Any] = {
+        key: value
+        for key, value in point.candidate.settings
+        if not key.startswith("--") and getattr(server, key) != value
+    }
+    if made.extra_args != server.extra_args:
+        values["extra_args"] = list(made.extra_args)
+    # What it is measured with from now on is what it was chosen by.
+    if server.benchmark.max_concurrency not in (None, concurrency) or point.candidate.concurrency:
+        values["benchmark"] = {"max_concurrency": concurrency}
+    return values
+
+
+def _data(result: Tuning, flags: TuneFlags, chosen: report.Tried | None) -> str:
+    data = report.as_data(result, flags.max_tpot_ms)
+    return as_text(data | {"chosen": chosen.tuned.candidate.label if chosen else None})

@@ -1,0 +1,226 @@
+"""`provision tune` from words to exit codes, over a host whose facts are given; what it measures is given, too."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import converged, facts, plan
+from reports import latency, result
+from worlds import World, proven
+
+from provisioner.cli import tune as module
+from provisioner.cli.main import run
+from provisioner.errors import Exit, HostError
+from provisioner.fleet.load import load_fleet
+from provisioner.history.rundir import runs_dir
+from provisioner.history.tuning import TunedPoint, Tuning, read_tuning, save_tuning
+from provisioner.plan.facts import Facts
+from provisioner.rollout.points import Planned, Work
+
+FLEET = """\
+hosts: [a]
+servers:
+  nemotron: {recipe: nemotron-3-nano, max_num_seqs: 8}  # small
+"""
+TWO = """\
+hosts: [a, b]
+servers:
+  nemotron: {recipe: nemotron-3-nano, gpus: [0]}
+  other: {recipe: nemotron-3-nano, gpus: [1], port: 8001}
+"""
+SWEEP = ("--sweep", "max-num-seqs=4,16", "--yes")
+FIGURES = {8: (1000.0, 10.0), 4: (600.0, 5.0), 16: (1500.0, 20.0)}
+
+
+class Stage:
+    """A fleet file, its host, and a tuning that measures FIGURES by batch size; `fails` does not start."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.folder, self.path = folder, folder / "fleet.yaml"
+        self.world = World({})
+        self.fails: set[int] = set()
+        self.works: list[Work] = []
+        monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        monkeypatch.setattr("sys.stdin", io.StringIO())
+        monkeypatch.setattr("provisioner.rollout.survey.probe_all", lambda *given: self.world.probe_all(*given))
+        monkeypatch.setattr(module, "tune", self.tune)
+        monkeypatch.setattr(module, "put_back", self.put_back)
+        self.backs: list[str] = []
+
+    def host(self, found: Facts | None = None, text: str = FLEET) -> Stage:
+        self.path.write_text(text)
+        the_plan = plan(load_fleet(self.path), facts("a"))
+        self.world.hosts = {"a": found or proven(converged(the_plan), the_plan)}
+        return self
+
+    def put_back(self, work: Work, name: str, *, proof: bool) -> None:
+        self.backs.append(f"{work.server} {name} {proof}")
+        self.host()
+
+    def tune(self, work: Work, points: tuple[Planned, ...]) -> Tuning:
+        self.works.append(work)
+        found = tuple(self.point(one) for one in points)
+        tuning = Tuning(
+            host="a",
+            server="nemotron",
+            hardware="h200",
+            hardware_name="1 × NVIDIA H200",
+            model="m",
+            budget_s=work.budget_s,
+            points=found,
+            original_argv=("m",),
+            changed=True,
+            put_back=True,
+        )
+        save_tuning(work.run, tuning)
+        return tuning
+
+    def point(self, one: Planned) -> TunedPoint:
+        size = int(dict(one.candidate.settings).get("max_num_seqs", 8))
+        if size in self.fails:
+            return TunedPoint(candidate=one.candidate, state="failed", reason="CUDA out of memory")
+        output, tpot = FIGURES[size]
+        made = result(output, tpot=latency(tpot), ttft=latency(40), raw={"max_concurrency": size})
+        return TunedPoint(candidate=one.candidate, key=one.key, state="measured", result=made)
+
+    def run(self, *words: str) -> int:
+        return run(["tune", str(self.path), *words])
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
+    return Stage(monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--pick", "speed"), "--pick speed: expected one of throughput, latency"),
+        (("--budget", "soon"), "--budget soon: expected a time such as 90s, 30m or 2h"),
+        (("--concurrency", "8,x"), "--concurrency 8,x: expected numbers such as 8,32,128"),
+        (("--concurrency", "0"), "--concurrency 0: expected numbers such as 8,32,128"),
+        (("--host", "c"), "--host c: not in {path}"),
+        (("--server", "c"), "--server c: not on any host; there: nemotron, other"),
+        (("--server", "c", "--host", "a"), "--server c: not on a; there: nemotron, other"),
+        ((), "4 servers could be meant\n  hint: say which one with --host and --server"),
+        (("--host", "a"), "2 servers could be meant\n  hint: say which one with --server"),
+    ],
+)
+def test_wrong_words(stage: Stage, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str) -> None:
+    stage.path.write_text(TWO)
+    assert stage.run(*words) == Exit.BAD_INPUT
+    assert capsys.readouterr().err == f"error: {message.format(path=stage.path)}\n"
+
+
+def test_nobody_to_ask(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage.host().run() == Exit.BAD_INPUT
+    told = capsys.readouterr().err
+    assert told.endswith(
+        "a: nemotron is restarted with other settings and measured, 5 points at most within 30:00; "
+        "then it is put back:\n"
+        "  as it is\n  max_num_seqs 32\n  max_num_seqs 4\n  max_num_seqs 16\n  max_num_seqs 8\n"
+        "error: there is no terminal to ask at\n  hint: add --yes to restart the server without asking\n"
+    )
+    assert not stage.works
+
+
+def test_a_host_that_is_not_as_planned_is_not_tuned(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage.host(facts("a")).run(*SWEEP) == Exit.CHANGES
+    assert capsys.readouterr().err.endswith(
+        f"a: not as planned; run `provision {stage.path}` first, or `provision plan {stage.path}` to see why\n"
+    )
+
+
+def test_the_points_their_plot_and_what_they_are_best_for(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage.host().run(*SWEEP, "--max-tpot-ms", "12") == Exit.OK
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert [" ".join(line.split()) for line in lines[:4]] == [
+        "point per GPU tok/s of a user TPOT ms TTFT ms output tok/s GPUs",
+        "● max_num_seqs 16 1500 50.0 20.0 40.0 1500 1",
+        "● as it is 1000 100.0 10.0 40.0 1000 1",
+        "● max_num_seqs 4 600.0 200.0 5.00 40.0 600.0 1",
+    ]
+    assert lines[-3:] == [
+        "best for throughput: max_num_seqs 16",
+        "best for latency: max_num_seqs 4",
+        "best for TPOT at most 12 ms: as it is",
+    ]
+    assert "chosen: as it is; record in " in shown.err
+    assert stage.path.read_text() == FLEET
+
+
+def test_the_choice_is_written(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage.host().run(*SWEEP, "--write", "--pick", "latency") == Exit.OK
+    assert stage.path.read_text() == FLEET.replace("max_num_seqs: 8", "max_num_seqs: 4")
+    assert capsys.readouterr().err.endswith(
+        f"servers.nemotron in {stage.path} has max_num_seqs 4 now; `provision {stage.path}` brings it to the host\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "code", "message"),
+    [
+        ("12", Exit.OK, "nothing was written to {path}: the server is best as it is"),
+        ("1", Exit.GATE_FAILED, "nothing was written to {path}: no point is what was asked for"),
+    ],
+)
+def test_what_is_not_written(
+    stage: Stage, capsys: pytest.CaptureFixture[str], limit: str, code: Exit, message: str
+) -> None:
+    assert stage.host().run(*SWEEP, "--write", "--max-tpot-ms", limit) == code
+    assert capsys.readouterr().err.endswith(message.format(path=stage.path) + "\n")
+    assert stage.path.read_text() == FLEET
+
+
+def test_json_and_points_that_fail(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.fails = {16}
+    assert stage.host().run(*SWEEP, "--json") == Exit.OK
+    data = json.loads(capsys.readouterr().out)
+    assert [(one["label"], one["state"], one["reason"]) for one in data["points"]] == [
+        ("as it is", "measured", ""),
+        ("max_num_seqs 4", "measured", ""),
+        ("max_num_seqs 16", "failed", "CUDA out of memory"),
+    ]
+    assert data["chosen"] == "as it is"
+    stage.fails = {4, 8, 16}
+    assert stage.run(*SWEEP) == Exit.HOST_FAILED
+
+
+def test_what_was_measured_before_is_known_unless_told_otherwise(stage: Stage) -> None:
+    stage.host().run(*SWEEP)
+    stage.run(*SWEEP)
+    stage.run(*SWEEP, "--fresh")
+    assert [len(work.known) for work in stage.works] == [0, 3, 0]
+
+
+def test_what_a_killed_tuning_left_is_put_back_first(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.host().run(*SWEEP)
+    (directory,) = [one for one in runs_dir("fleet").iterdir() if not one.is_symlink()]
+    before = read_tuning(directory)
+    assert before is not None
+    left = before.model_copy(update={"put_back": False})
+    (directory / "tune.json").write_text(left.model_dump_json())
+    stage.host(facts("a"))
+    assert stage.run(*SWEEP) == Exit.OK
+    assert stage.backs == ["nemotron owed False"]
+    assert f"a: run {directory.name} ended before it had put nemotron back: that is done first" in (
+        capsys.readouterr().err
+    )
+
+
+def test_an_error_ends_the_run_with_its_code(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: Any) -> Tuning:
+        raise HostError("it is not healthy")
+
+    monkeypatch.setattr(module, "tune", fails)
+    assert stage.host().run(*SWEEP) == Exit.HOST_FAILED
+    assert capsys.readouterr().err.endswith("error: it is not healthy\n")
+    (record,) = [one / "record.json" for one in runs_dir("fleet").iterdir() if not one.is_symlink()]
+    assert json.loads(record.read_text())["exit_code"] == Exit.HOST_FAILED
