@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import plan as plan_benchmark
-from frame import BIN, ROOT, Row, Sample, fresh_state, in_turn, measure, middle, provision, ratio, together
+from frame import BIN, ROOT, Results, Row, Sample, fresh_state, in_turn, measure, middle, provision, ratio, together
 from sshd import LABEL, ssh_server
 
 PARALLEL = 32
@@ -18,7 +19,7 @@ PARALLEL = 32
 COMMANDS = ("apply", "bundle", "destroy", "explain", "history", "monitoring", "recipe_command", "report", "schema")
 
 
-def start(repeat: int, others: Path | None) -> tuple[list[Row], dict[str, float]]:
+def start(results: Results, repeat: int, others: Path | None) -> None:
     """`provision --help` beside other programs' shortest commands; and what each command loads before it begins."""
     works = {
         "provision --help": lambda: measure(provision("--help")),
@@ -38,7 +39,7 @@ def start(repeat: int, others: Path | None) -> tuple[list[Row], dict[str, float]
         samples,
         limit=f"Python itself needs {bare:.2f} s of it, Typer most of the rest",
     )
-    loads = {
+    results.loads_s = {
         name: median(
             measure([sys.executable, "-c", f"import provisioner.cli.{name}"], env={"PYTHONPATH": str(ROOT)}).seconds
             - bare
@@ -47,18 +48,18 @@ def start(repeat: int, others: Path | None) -> tuple[list[Row], dict[str, float]
         for name in COMMANDS
         if (ROOT / "provisioner" / "cli" / f"{name}.py").is_file()
     }
-    return [row], loads
+    results.add(row)
 
 
-def probe(repeat: int, hosts: int = 100, few: int = 10) -> list[Row]:
+def probe(results: Results, repeat: int, hosts: int = 100, few: int = 10) -> None:
     """`provision probe` of many SSH hosts beside `ssh HOST true` to the same, as many at a time."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with ssh_server(folder / "ssh") as config, fresh_state(folder) as env:
             fleets = {size: _fleet(folder / f"{size}.yaml", config, size) for size in (few, hosts)}
-            works = {
-                f"provision probe, {size} hosts": (
-                    lambda fleet=fleet: measure(provision("probe", fleet, "--json"), env=env, codes=(0, 1))
+            works: dict[str, Callable[[], Sample]] = {
+                f"provision probe, {size} hosts": partial(
+                    measure, provision("probe", fleet, "--json"), env=env, codes=(0, 1)
                 )
                 for size, fleet in fleets.items()
             }
@@ -72,7 +73,7 @@ def probe(repeat: int, hosts: int = 100, few: int = 10) -> list[Row]:
         1000 * (one.cpu_seconds - other.cpu_seconds) / (hosts - few) for one, other in zip(many, little, strict=True)
     )
     exchange = ratio(many, samples["ssh HOST true, curve25519"])
-    return [
+    results.add(
         Row(
             f"probe of {hosts} SSH hosts",
             f"time against {hosts} × `ssh HOST true`, {PARALLEL} at a time",
@@ -92,31 +93,30 @@ def probe(repeat: int, hosts: int = 100, few: int = 10) -> list[Row]:
             stand_ins=LABEL,
             limit="`ssh -G` and the key exchange",
         ),
-    ]
+    )
 
 
-def plan(repeat: int, sizes: Sequence[int] = (10, 100, 1000, 10000)) -> tuple[list[Row], dict[int, list[Sample]]]:
+def plan(results: Results, repeat: int, sizes: Sequence[int] = (10, 100, 1000, 10000)) -> None:
     """Load, resolve and render from recorded facts."""
     goals = {1000: (2.0, 300.0), 10000: (20.0, 2048.0)}
-    rows: list[Row] = []
-    measured: dict[int, list[Sample]] = {}
     with tempfile.TemporaryDirectory() as name:
         for size in sizes:
             place = Path(name) / str(size)
             plan_benchmark.write_fleet(place, size)
             argv = [sys.executable, str(ROOT / "benchmarks" / "plan.py"), "--child", str(place)]
-            measured[size] = [
+            measured = [
                 measure(argv, env={"PYTHONPATH": str(ROOT)}) for _ in range(1 if size > 1000 else max(repeat, 3))
             ]
+            results.point("plan, simulated hosts", size, middle(measured))
             if size in goals:
                 seconds, mib = goals[size]
-                peak = max(one.peak_mib for one in measured[size])
-                samples = {f"{size} hosts": measured[size]}
+                peak = max(one.peak_mib for one in measured)
+                samples = {f"{size} hosts": measured}
                 work, which = f"plan of {size:,} hosts", "recorded facts"
-                limit = "resolving and rendering each host's plan"
-                rows.append(Row(work, "time", seconds, middle(measured[size]), "s", samples, which, limit))
-                rows.append(Row(work, "peak memory", mib, peak, "MiB", {}, which, "the facts and plans of all hosts"))
-    return rows, measured
+                cpu = median(one.cpu_seconds for one in measured)
+                limit = f"{cpu:.1f} s of processor time for resolving and rendering; the rest waits for other work"
+                results.add(Row(work, "time", seconds, middle(measured), "s", samples, which, limit))
+                results.add(Row(work, "peak memory", mib, peak, "MiB", {}, which, "the facts and plans of all hosts"))
 
 
 def _fleet(path: Path, config: Path, size: int) -> Path:
