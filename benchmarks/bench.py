@@ -44,6 +44,7 @@ def _measure(options: argparse.Namespace, wanted: Sequence[str], results: Result
         local_rows.probe(results, options.repeat)
     if "plan" in wanted:
         local_rows.plan(results, options.repeat)
+        local_rows.survey(results, options.repeat)
     if set(wanted) & set(LAB):
         import lab_rows
 

@@ -152,6 +152,8 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     points: list[dict[str, Any]] = field(default_factory=list)
     """of the plot: what, hosts, seconds"""
+    costs: dict[str, list[Sample]] = field(default_factory=dict)
+    """measured beside the rows, without a goal"""
     loads_s: dict[str, float] = field(default_factory=dict)
     """what each command loads before it begins"""
     noise: Noise = field(default_factory=Noise)

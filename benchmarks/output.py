@@ -6,12 +6,13 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from frame import ROOT, Results, Row, Sample
+from frame import ROOT, Results, Sample
 
 from provisioner.report.draw import draw
 
@@ -27,11 +28,12 @@ def write(folder: Path, results: Results) -> str:
         "machine": machine(),
         "noise": results.noise.as_data(),
         "loads_s": results.loads_s,
+        "costs": {name: [asdict(one) for one in samples] for name, samples in results.costs.items()},
         "rows": [row.as_data() for row in results.rows],
         "points": results.points,
     }
     (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    text = table(results.rows, document)
+    text = table(results, document)
     (folder / "table.md").write_text(text, encoding="utf-8")
     if results.points:
         svg = draw(plot(results.points), "time against hosts")
@@ -45,9 +47,9 @@ def machine() -> dict[str, Any]:
     return {"processors": len(os.sched_getaffinity(0)), "arch": platform.machine(), "python": platform.python_version()}
 
 
-def table(rows: Sequence[Row], document: Mapping[str, Any]) -> str:
+def table(results: Results, document: Mapping[str, Any]) -> str:
     """Every row with its goal, then what was measured, then each missed goal with what limits it."""
-    noise, here = document["noise"], document["machine"]
+    rows, noise, here = results.rows, document["noise"], document["machine"]
     lines = [
         f"Measured at {document['at']} on {here['processors']} processors ({here['arch']}, Python {here['python']}).",
         f"The same small work took {_ms(noise['least_s'])} to {_ms(noise['most_s'])}, {_ms(noise['median_s'])} in the "
@@ -68,6 +70,7 @@ def table(rows: Sequence[Row], document: Mapping[str, Any]) -> str:
     ]
     for row in rows:
         lines += [_samples(f"{row.work}: {name}", samples) for name, samples in row.samples.items()]
+    lines += [_samples(name, samples) for name, samples in results.costs.items()]
     for title, met in (("Missed, and what limits it:", False), ("Met, and what the rest goes to:", True)):
         told = [f"- {row.work}, {row.figure}: {row.limit}." for row in rows if row.met is met]
         lines += ["", title, *told] if told else []
