@@ -76,7 +76,7 @@ def probe(results: Results, repeat: int, hosts: int = 100, few: int = 10) -> Non
     least, alone = ratio(samples[MANY], samples[ALIKE]), ratio(samples[QUICK], samples[ALIKE])
     work = f"probe of {hosts} SSH hosts"
     limit = (
-        f"{least:.2f} × where ssh, too, uses the key exchange that paramiko does; of that, {alone:.2f} × is for SSH and "
+        f"{least:.2f} × where ssh uses the key exchange that paramiko does; of that, {alone:.2f} × is for SSH and "
         "this machine's part, the rest for the hosts to look at themselves"
     )
     figure = f"time against {hosts} × `ssh HOST true`, {PARALLEL} at a time"
