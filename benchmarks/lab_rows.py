@@ -186,6 +186,9 @@ def _lab(count: int) -> Iterator[Fleet]:
         try:
             measure(provision("lab", "up", "--engine", "sim", "--hosts", f"{GPU}:{count}", "--fleet", file), env=env)
             hosts = tuple(host.name for host in status().hosts)
+            # All hosts at once, as ansible-playbook has them.
+            with file.open("a", encoding="utf-8") as stream:
+                stream.write(f"rollout: {{canary: {len(hosts)}}}\n")
             yield Fleet(folder, hosts, {**env, **_agentless()})
         finally:
             subprocess.run(provision("lab", "down"), check=True, env={**os.environ, **env}, stdout=subprocess.DEVNULL)
