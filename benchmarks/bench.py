@@ -9,55 +9,50 @@ brought up for it and taken down after it. Written are results.json, table.md an
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import local_rows
 import output
-from frame import ROOT, Noise, Row, middle
+from frame import ROOT, Results
 
 LOCAL = ("start", "probe", "plan")
 LAB = ("first", "converged", "flag", "curve")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the table; exits 1 when a goal is missed."""
+    """Prints the table; exits 1 when a goal is missed. What was measured before an interruption is written too."""
     options = _parser().parse_args(argv)
-    wanted = options.rows or [*LOCAL, *LAB]
+    signal.signal(signal.SIGTERM, _end)  # the lab is to be taken down, whoever ends this
+    results = Results()
+    results.noise.take()
+    try:
+        _measure(options, options.rows or [*LOCAL, *LAB], results)
+    finally:
+        text = output.write(Path(options.output), results)
+        print(f"{text}\nin {output.shown(Path(options.output).absolute())}")
+    return 0 if all(row.met for row in results.rows) else 1
+
+
+def _measure(options: argparse.Namespace, wanted: Sequence[str], results: Results) -> None:
     others = Path(options.others).absolute() if options.others else None
-    noise, rows = Noise(), []
-    curves: list[dict[str, Any]] = []
-    more: dict[str, Any] = {}
-    noise.take()
     if "start" in wanted:
-        found, loads = local_rows.start(options.repeat, others)
-        rows += found
-        more["loads_s"] = loads
-        noise.take()
+        local_rows.start(results, options.repeat, others)
     if "probe" in wanted:
-        rows += local_rows.probe(options.repeat)
-        noise.take()
+        local_rows.probe(results, options.repeat)
     if "plan" in wanted:
-        found, plans = local_rows.plan(options.repeat)
-        rows += found
-        curves += [_point("plan, simulated hosts", size, middle(samples)) for size, samples in plans.items()]
-        noise.take()
+        local_rows.plan(results, options.repeat)
+        local_rows.survey(results, options.repeat)
     if set(wanted) & set(LAB):
         import lab_rows
 
-        found, points = lab_rows.measured([name for name in LAB if name in wanted], options, others, noise)
-        rows += found
-        curves += [_point(*point) for point in points]
-    text = output.write(Path(options.output), rows, curves, {**more, **output.noise_of(noise)})
-    print(text)
-    print(f"in {output.shown(Path(options.output).absolute())}")
-    return 0 if all(row.met for row in rows) else 1
+        lab_rows.measured(results, [name for name in LAB if name in wanted], options, others)
 
 
-def _point(what: str, hosts: int, seconds: float) -> dict[str, Any]:
-    return {"what": what, "hosts": hosts, "seconds": round(seconds, 3)}
+def _end(*_signal: object) -> None:
+    raise SystemExit("ended from outside")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,8 +65,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", default=str(ROOT / "benchmarks" / "results"))
     return parser
 
-
-__all__ = ["Row", "main"]
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -145,6 +145,29 @@ class Noise:
         }
 
 
+@dataclass
+class Results:
+    """All that one run of the benchmark finds."""
+
+    rows: list[Row] = field(default_factory=list)
+    points: list[dict[str, Any]] = field(default_factory=list)
+    """of the plot: what, hosts, seconds"""
+    costs: dict[str, list[Sample]] = field(default_factory=dict)
+    """measured beside the rows, without a goal"""
+    loads_s: dict[str, float] = field(default_factory=dict)
+    """what each command loads before it begins"""
+    noise: Noise = field(default_factory=Noise)
+
+    def add(self, *rows: Row) -> None:
+        """Rows, and another look at how busy the machine is."""
+        self.rows += rows
+        self.noise.take()
+
+    def point(self, what: str, hosts: int, seconds: float) -> None:
+        """One point of the plot."""
+        self.points.append({"what": what, "hosts": hosts, "seconds": round(seconds, 3)})
+
+
 @contextmanager
 def fresh_state(folder: Path) -> Iterator[dict[str, str]]:
     """The environment of runs whose history is their own."""

@@ -15,13 +15,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from statistics import median
 
-from frame import BIN, ROOT, Noise, Row, Sample, fresh_state, in_turn, measure, middle, provision, ratio, together
+from frame import BIN, ROOT, Results, Row, Sample, fresh_state, in_turn, measure, middle, provision, ratio, together
 
 from provisioner.lab.lab import status
 
-Point = tuple[str, int, float]
 LABEL = "lab hosts are containers that share this machine's processors; GPUs and engine are simulated"
 CURVE = (1, 2, 4, 8, 16)
 GPU = "h200"
@@ -83,35 +84,25 @@ class Fleet:
         self.file.write_text(re.sub(rf"{key}: \d+", f"{key}: {value}", text), encoding="utf-8")
 
 
-def measured(
-    names: Sequence[str], options: argparse.Namespace, others: Path | None, noise: Noise
-) -> tuple[list[Row], list[Point]]:
+def measured(results: Results, names: Sequence[str], options: argparse.Namespace, others: Path | None) -> None:
     """The rows asked for, and points of the plot."""
     if status().hosts:
         raise SystemExit("a lab is up already: take it down first (provision lab down)")
-    rows: list[Row] = []
-    points: list[Point] = []
     if "first" in names:
-        rows += _first(options.first)
-        noise.take()
+        results.add(_first(options.first))
     if set(names) - {"first"}:
         with _lab(options.hosts) as fleet:
-            first = fleet.apply("--smoke")
-            points.append(("first installation, lab hosts", len(fleet.hosts), first.seconds))
+            results.point("first installation, lab hosts", len(fleet.hosts), fleet.apply("--smoke").seconds)
             fleet.render()
             if "converged" in names:
-                rows += _converged(fleet, options.repeat, others)
-                noise.take()
+                results.add(*_converged(fleet, options.repeat, others))
             if "flag" in names:
-                rows.append(_flag(fleet, options.repeat))
-                noise.take()
+                results.add(_flag(fleet, options.repeat))
             if "curve" in names:
-                points += _curve(fleet, options.repeat)
-                noise.take()
-    return rows, points
+                _curve(results, fleet, options.repeat)
 
 
-def _first(count: int) -> list[Row]:
+def _first(count: int) -> Row:
     """Fresh hosts, once by the program and once, fresh again, by Ansible."""
     with _lab(count) as fleet:
         ours = fleet.apply("--smoke")
@@ -123,7 +114,7 @@ def _first(count: int) -> list[Row]:
         "installing and pulling on hosts that share one machine's processors; ours also waits for every server's answer"
     )
     value = ours.seconds / theirs.seconds
-    return [Row(f"first installation, {count} hosts", "time against Ansible's", 0.6, value, "×", samples, LABEL, limit)]
+    return Row(f"first installation, {count} hosts", "time against Ansible's", 0.6, value, "×", samples, LABEL, limit)
 
 
 def _converged(fleet: Fleet, repeat: int, others: Path | None) -> list[Row]:
@@ -171,23 +162,18 @@ def _flag(fleet: Fleet, repeat: int) -> Row:
     return Row(work, "time against ansible-playbook's", 0.2, ratio(ours, theirs), "×", samples, LABEL, limit)
 
 
-def _curve(fleet: Fleet, repeat: int) -> list[Point]:
-    # The last flag of Ansible's run is not proven: one more run makes the fleet converged.
+def _curve(results: Results, fleet: Fleet, repeat: int) -> None:
+    # The last change of a flag was Ansible's, and is not proven: one more run makes the fleet converged.
     fleet.apply("--smoke")
-    found: list[Point] = []
     for size in [size for size in CURVE if size <= len(fleet.hosts)]:
         words = [word for name in fleet.hosts[:size] for word in ("--hosts", name)]
-        samples = in_turn(repeat, {"ours": lambda words=words: fleet.apply(*words)})  # type: ignore[misc]
-        found.append(("converged, lab hosts", size, middle(samples["ours"])))
-    return found
+        results.point("converged, lab hosts", size, median(fleet.apply(*words).seconds for _ in range(repeat)))
 
 
 def _applying(state: Path) -> float:
     """Seconds between the first and the last event of Ansible in the newest run."""
     run = max((state / "provision" / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
     events = [json.loads(line) for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines()]
-    from datetime import datetime
-
     times = [datetime.fromisoformat(one["time"]) for one in events if one["phase"] == "apply"]
     return (max(times) - min(times)).total_seconds() if times else 0.0
 
@@ -200,6 +186,9 @@ def _lab(count: int) -> Iterator[Fleet]:
         try:
             measure(provision("lab", "up", "--engine", "sim", "--hosts", f"{GPU}:{count}", "--fleet", file), env=env)
             hosts = tuple(host.name for host in status().hosts)
+            # All hosts at once, as ansible-playbook has them.
+            with file.open("a", encoding="utf-8") as stream:
+                stream.write(f"rollout: {{canary: {len(hosts)}}}\n")
             yield Fleet(folder, hosts, {**env, **_agentless()})
         finally:
             subprocess.run(provision("lab", "down"), check=True, env={**os.environ, **env}, stdout=subprocess.DEVNULL)

@@ -6,12 +6,13 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from frame import ROOT, Noise, Row, Sample
+from frame import ROOT, Results, Sample
 
 from provisioner.report.draw import draw
 
@@ -19,21 +20,23 @@ INK = {"ink": "#1f2328", "quiet": "#59636e", "rule": "#d1d9e0", "c1": "#0969da",
 SHAPES = ("circle", "square", "triangle-up", "diamond")
 
 
-def write(folder: Path, rows: Sequence[Row], curves: Sequence[Mapping[str, Any]], more: Mapping[str, Any]) -> str:
-    """results.json, table.md, time-by-hosts.svg; the table is given back. `curves`: what, hosts, seconds."""
+def write(folder: Path, results: Results) -> str:
+    """results.json, table.md, time-by-hosts.svg; the table is given back."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        **more,
-        "rows": [row.as_data() for row in rows],
-        "curves": list(curves),
+        "noise": results.noise.as_data(),
+        "loads_s": results.loads_s,
+        "costs": {name: [asdict(one) for one in samples] for name, samples in results.costs.items()},
+        "rows": [row.as_data() for row in results.rows],
+        "points": results.points,
     }
     (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    text = table(rows, document)
+    text = table(results, document)
     (folder / "table.md").write_text(text, encoding="utf-8")
-    if curves:
-        svg = draw(plot(curves), "time against hosts")
+    if results.points:
+        svg = draw(plot(results.points), "time against hosts")
         head = '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="11" '
         (folder / "time-by-hosts.svg").write_text(svg.replace("<svg ", head, 1), encoding="utf-8")
     return text
@@ -44,9 +47,9 @@ def machine() -> dict[str, Any]:
     return {"processors": len(os.sched_getaffinity(0)), "arch": platform.machine(), "python": platform.python_version()}
 
 
-def table(rows: Sequence[Row], document: Mapping[str, Any]) -> str:
+def table(results: Results, document: Mapping[str, Any]) -> str:
     """Every row with its goal, then what was measured, then each missed goal with what limits it."""
-    noise, here = document["noise"], document["machine"]
+    rows, noise, here = results.rows, document["noise"], document["machine"]
     lines = [
         f"Measured at {document['at']} on {here['processors']} processors ({here['arch']}, Python {here['python']}).",
         f"The same small work took {_ms(noise['least_s'])} to {_ms(noise['most_s'])}, {_ms(noise['median_s'])} in the "
@@ -67,10 +70,10 @@ def table(rows: Sequence[Row], document: Mapping[str, Any]) -> str:
     ]
     for row in rows:
         lines += [_samples(f"{row.work}: {name}", samples) for name, samples in row.samples.items()]
-    missed = [row for row in rows if not row.met]
-    if missed:
-        lines += ["", "Missed:"]
-        lines += [f"- {row.work}, {row.figure}: {row.limit}." for row in missed]
+    lines += [_samples(name, samples) for name, samples in results.costs.items()]
+    for title, met in (("Missed, and what limits it:", False), ("Met, and what the rest goes to:", True)):
+        told = [f"- {row.work}, {row.figure}: {row.limit}." for row in rows if row.met is met]
+        lines += ["", title, *told] if told else []
     stand_ins = dict.fromkeys((row.work, row.stand_ins) for row in rows if row.stand_ins)
     if stand_ins:
         lines += ["", "Stand-ins:"]
@@ -78,9 +81,9 @@ def table(rows: Sequence[Row], document: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot(curves: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def plot(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Seconds against hosts, both by powers of ten, a line for each kind of work."""
-    names = list(dict.fromkeys(curve["what"] for curve in curves))
+    names = list(dict.fromkeys(point["what"] for point in points))
     scale = {"domain": names, "range": [INK[f"c{1 + index % 3}"] for index in range(len(names))]}
     shapes = {"domain": names, "range": [SHAPES[index % len(SHAPES)] for index in range(len(names))]}
     axis = {"grid": True, "gridColor": INK["rule"], "labelColor": INK["quiet"], "titleColor": INK["quiet"]}
@@ -102,7 +105,7 @@ def plot(curves: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "height": 320,
         "background": "white",
         "padding": 10,
-        "data": {"values": list(curves)},
+        "data": {"values": list(points)},
         "mark": {"type": "line", "point": {"size": 45, "filled": True}},
         "encoding": encoding,
         "config": {"font": "sans-serif"},
@@ -112,11 +115,6 @@ def plot(curves: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def shown(folder: Path) -> str:
     """A folder for people."""
     return str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
-
-
-def noise_of(noise: Noise) -> dict[str, Any]:
-    """For the results file."""
-    return {"noise": noise.as_data()}
 
 
 def _samples(name: str, samples: Sequence[Sample]) -> str:

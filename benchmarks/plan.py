@@ -134,7 +134,7 @@ def _child(folder: Path) -> int:
     plans = [plan_host(fleet, host, facts[host.name], recipes) for host in fleet.hosts]
     done("resolve")
     size = sum(len(file.content) for plan in plans for file in host_files(plan, facts[plan.host]))
-    size += sum(len(text) for _, text in host_variables(plans))
+    size += sum(len(text) for _, text in host_variables(plans, {}))
     done("render")
     if size < len(plans) * 1000:
         raise SystemExit("too little was rendered")

@@ -59,13 +59,18 @@ exec "$2" -D -e -f "$1/sshd_config"
 
 
 @contextmanager
-def ssh_server(folder: Path) -> Iterator[Path]:
-    """The SSH configuration in which `bench-NAME` is a host; the server ends with the block."""
+def ssh_server(folder: Path, answer: str = "") -> Iterator[Path]:
+    """The SSH configuration in which `bench-NAME` is a host; the server ends with the block.
+
+    `answer`: what the hosts' python3 says, whatever it is given; without it, it is this machine's.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     port, user = _free_port(), os.environ.get("USER") or "root"
     (folder / "sshd_config").write_text(_CONFIG.format(port=port, folder=folder), encoding="utf-8")
+    if answer:
+        _recorded(folder, answer)
     config = folder / "ssh_config"
     config.write_text(_CLIENT.format(port=port, folder=folder, user=user), encoding="utf-8")
     (folder / "known_hosts").write_text(f"bench {(folder / 'host.pub').read_text()}", encoding="utf-8")
@@ -84,6 +89,16 @@ def ssh_server(folder: Path) -> Iterator[Path]:
     finally:
         server.terminate()
         server.wait(timeout=PATIENCE_S)
+
+
+def _recorded(folder: Path, answer: str) -> None:
+    place = folder / "bin"
+    place.mkdir()
+    (folder / "answer").write_text(answer, encoding="utf-8")
+    (place / "python3").write_text(f"#!/bin/sh\ncat > /dev/null\nexec cat {folder}/answer\n", encoding="utf-8")
+    (place / "python3").chmod(0o755)
+    with (folder / "sshd_config").open("a", encoding="utf-8") as stream:
+        stream.write(f"SetEnv PATH={place}:/usr/local/bin:/usr/bin:/bin\n")
 
 
 def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:

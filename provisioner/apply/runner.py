@@ -82,6 +82,13 @@ def apply(
     )  # fmt: skip
 
 
+def usable(strategy: Strategy) -> tuple[Strategy, str]:
+    """The strategy to run with, and why it is another one; "" where it is the one that was wanted."""
+    if not strategy.startswith("mitogen") or _mitogen_plugins() is not None:
+        return strategy, ""
+    return "linear", "mitogen is not installed: Ansible goes through the hosts in its own, slower way"
+
+
 def reset(
     run_dir: Path,
     fleet: Fleet,
@@ -117,6 +124,7 @@ def _play(
     on_applied: Callable[[str], None] = lambda _host: None,
 ) -> tuple[HostResult, ...]:
     """One playbook to its end."""
+    strategy, _ = usable(strategy)
     import ansible_runner.interface  # a converged fleet never needs it
 
     outcomes = Outcomes(hosts, on_event, on_applied)
@@ -179,10 +187,10 @@ def _environment(env: Mapping[str, str], strategy: Strategy, *, forks: int) -> d
     return {**kept, **settings}
 
 
-def _mitogen_plugins() -> Path:
+def _mitogen_plugins() -> Path | None:
     spec = importlib.util.find_spec("ansible_mitogen")
     if spec is None or spec.origin is None:
-        raise ProvisionError("mitogen is not installed", hint="use --strategy free")
+        return None
     return Path(spec.origin).parent / "plugins" / "strategy"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
-from provisioner.apply.runner import Strategy
+from provisioner.apply.runner import Strategy, usable
 from provisioner.cli import show
 from provisioner.cli.alone import alone
 from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
@@ -334,7 +334,10 @@ def _too_late(deadline: Deadline | None, fleet: str) -> Callable[[Sequence[str]]
 def _strategy(word: str) -> Strategy:
     if word not in get_args(Strategy):
         raise UsageError(f"--strategy {word}: expected one of {', '.join(get_args(Strategy))}")
-    return cast(Strategy, word)
+    strategy, why = usable(cast(Strategy, word))
+    if why:
+        say(why)
+    return strategy
 
 
 def _recorded(run: Run) -> Callable[[HostSurvey, Server, ServerVerdict], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -474,6 +475,8 @@ def version() -> None:
 
 def main() -> None:
     """Runs the command line; every expected error becomes a message and an exit code."""
+    # It has none of ours, and would look for them in the metadata of every package that is installed.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -5,11 +5,14 @@ paramiko's Transport is used below fabric and SSHClient: both accept unknown hos
 
 from __future__ import annotations
 
+import importlib
 import logging
 import shlex
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 # Without a handler the library's background threads would print their tracebacks to stderr.
 _QUIET = logging.NullHandler()
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Connection:
 
 def dial(endpoint: Endpoint, ssh: Ssh) -> Connection:
     """Connect and log in. Raises UnreachableError saying which step failed and what to do."""
+    _load()
     import paramiko
 
     logging.getLogger("paramiko").addHandler(_QUIET)
@@ -62,6 +67,18 @@ def dial(endpoint: Endpoint, ssh: Ssh) -> Connection:
         raise _no_ssh(endpoint, error) from error
     transport.set_keepalive(endpoint.alive_every_s)
     return Connection(transport, closers)
+
+
+def _load() -> None:
+    """paramiko without invoke, which is as much again, and which only its reader of SSH configurations would use."""
+    with _loading:
+        if "paramiko" in sys.modules or "invoke" in sys.modules:
+            return
+        sys.modules["invoke"] = None  # type: ignore[assignment]  # an import of it fails, and paramiko does without
+        try:
+            importlib.import_module("paramiko")
+        finally:
+            del sys.modules["invoke"]
 
 
 def _close(closers: tuple[Callable[[], None], ...]) -> None:

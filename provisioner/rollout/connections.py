@@ -9,6 +9,9 @@ from types import TracebackType
 from provisioner.fleet.models import Host
 from provisioner.hosts.transport import Transport
 
+KEPT = 256
+"""connections that are kept open between phases"""
+
 
 class Connections:
     """One transport a host; a lost one is opened anew on the next use."""
@@ -34,6 +37,15 @@ class Connections:
     def others(self) -> Connections:
         """More connections to the same hosts, for work that must not disturb this one's."""
         return Connections(self._open)
+
+    def release(self, host: Host) -> None:
+        """Not needed for now. It stays open for the next phase, unless so many are that the rest would have no room:
+        each is a thread and a descriptor, of which a process may have 1024 on many machines.
+        """
+        with self._lock:
+            many = len(self._transports) > KEPT
+        if many:
+            self.drop(host)
 
     def drop(self, host: Host) -> None:
         """Forget a connection that may be dead, such as one from before a long phase."""

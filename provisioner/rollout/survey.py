@@ -122,6 +122,7 @@ def survey(
         seen = _plan(fleet, fleet.host(result.host), result, recipes, lock or UNLOCKED)
         seen = with_bundle(seen, bundle[1]) if bundle else seen
         found[result.host] = seen
+        connections.release(seen.host)
         on_event(_event(seen))
     hosts = [found[host.name] for host in fleet.hosts]
     whole = Survey(fleet=fleet, hosts=tuple(hosts), secrets={}, lock=lock, bundle=bundle[0] if bundle else None)

@@ -41,6 +41,16 @@ def test_mitogen_is_found() -> None:
     assert (Path(made["ANSIBLE_STRATEGY_PLUGINS"]) / "mitogen_free.py").is_file()
 
 
+def test_without_mitogen_ansible_goes_its_own_way_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runner.usable("mitogen_free") == ("mitogen_free", "")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert runner.usable("free") == ("free", "")
+    assert runner.usable("mitogen_free") == (
+        "linear",
+        "mitogen is not installed: Ansible goes through the hosts in its own, slower way",
+    )
+
+
 def result(tmp_path: Path, status: str, *events: dict[str, Any]) -> HostResult:
     outcomes = Outcomes(["a"], lambda _: None)
     for one in events:

@@ -41,3 +41,9 @@ def test_a_run_loads_neither_ansible_nor_the_history_before_there_is_something_t
 def test_commands_that_reach_no_host_load_nothing_for_it(command: str) -> None:
     modules = loaded(f"import provisioner.cli.{command}")
     assert not modules & {"ansible_runner", "huggingface_hub", "paramiko"}
+
+
+def test_connecting_loads_paramiko_alone() -> None:
+    modules = loaded("from provisioner.hosts.dial import _load\n_load()")
+    assert "paramiko.transport" in modules
+    assert modules.isdisjoint(("invoke", "asyncio", "unittest.mock"))

@@ -42,3 +42,22 @@ def test_a_host_that_cannot_be_reached_can_be_tried_again() -> None:
         with pytest.raises(UnreachableError):
             connections.connect(A)
         assert connections.connect(A).host == "a"
+
+
+def test_so_many_stay_open_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provisioner.rollout.connections.KEPT", 2)
+    opened = {}
+
+    def open_one(host: Host) -> FakeTransport:
+        opened[host.name] = FakeTransport(host.name)
+        return opened[host.name]
+
+    hosts = [Host(name=name) for name in "abcd"]
+    with Connections(open_one) as connections:
+        for host in hosts:
+            connections.connect(host)
+            connections.release(host)
+        assert [one.closed for one in opened.values()] == [False, False, True, True]
+        assert connections.connect(hosts[0]) is opened["a"]
+        assert connections.connect(hosts[3]) is not None
+        assert not opened["d"].closed
