@@ -1,13 +1,14 @@
-"""A lab host with systemd as the control machine: a timer starts rollouts, does not overlap, catches up."""
+"""A lab host with systemd as the control machine of itself: a timer starts rollouts, does not overlap, catches up.
+
+`control.install` has put the program there. Too slow for the suite: `make rollouts` runs it.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from control import HOME, install, provision, write_fleet
+from control import FLEETS, HOME, provision, write_fleet
 from support import Lab, container, shell, wait_for
 
 TIMER = "provision-nights.timer"
@@ -15,12 +16,9 @@ SERVICE = "provision-nights@timer.service"
 STATE = "/root/.local/state/provision/runs/nights"
 
 
-@pytest.fixture(scope="module")
-def control(lab: Lab, served: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The host that serves is its own control machine, too: it reaches itself over SSH."""
-    install(served, tmp_path_factory.mktemp("control"))
-    yield served
-    shell(served, f"systemctl disable --now {TIMER}; rm -rf {HOME}; true")
+def remove(host: str) -> None:
+    """Takes the program and the timer away again."""
+    shell(host, f"systemctl disable --now {TIMER}; rm -rf {HOME} {FLEETS} /etc/systemd/system/provision-nights*; true")
 
 
 def fleet(lab: Lab, host: str, calendar: str, number: int, *, slow: str = "0.1", **schedule: Any) -> str:
@@ -30,7 +28,8 @@ def fleet(lab: Lab, host: str, calendar: str, number: int, *, slow: str = "0.1",
     return write_fleet(lab, host, path, schedule={"calendar": calendar, "time_zone": "UTC", **schedule})
 
 
-def test_it_begins_at_its_minute_and_does_not_overlap(lab: Lab, control: str) -> None:
+def begins_and_does_not_overlap(lab: Lab, control: str) -> str:
+    """At its minute; meanwhile every other run of the fleet leaves."""
     when = shell(control, "date -u -d '+12 seconds' '+%H:%M:%S'").strip()
     path = fleet(lab, control, f"*-*-* {when}", 1, slow="8")
     provision(control, f"schedule install {path} --system")
@@ -47,9 +46,10 @@ def test_it_begins_at_its_minute_and_does_not_overlap(lab: Lab, control: str) ->
     ended(control)
     assert night(control) == "1"
     assert len(runs(control)) == 1
+    return f"planned for {when}, begun at {began}"
 
 
-def test_it_catches_up_once(lab: Lab, control: str) -> None:
+def catches_up_once(lab: Lab, control: str) -> None:
     """The control machine was off at the planned time: it is made up for, once, and only within the window."""
     planned = shell(control, "date -u -d '-2 hours' '+%H:%M'").strip()
     stamp = f"/var/lib/systemd/timers/stamp-{TIMER}"
@@ -68,7 +68,8 @@ def test_it_catches_up_once(lab: Lab, control: str) -> None:
     assert len(runs(control)) == before
 
 
-def test_nothing_to_do_and_removing(lab: Lab, control: str) -> None:
+def changes_nothing_and_is_removed(lab: Lab, control: str) -> None:
+    """Where all is as planned it reports that and begins no run."""
     path = fleet(lab, control, "Sat 02:00", 2)
     provision(control, f"schedule install {path} --system")
     before, same = runs(control), container(control)
