@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 
 import pytest
@@ -46,30 +44,6 @@ def test_one_leaves_or_waits(lab: Lab, served: str, other: dict[str, str], at_wo
     assert says(served) == "second"
     assert "0 to change" in lab.run("plan", fleet, env=other).stdout
     assert not leased(served)
-
-
-def test_a_dead_one(lab: Lab, served: str, other: dict[str, str], at_work: Started) -> None:
-    """Its own control machine goes on at once; another one ends the lease with a reason, or waits until it expires."""
-    os.killpg(at_work.process.pid, signal.SIGKILL)
-    at_work.process.wait()
-    assert leased(served)
-    fleet = lab.write_fleet("second", [served], env={"CONTROL": "second"})
-    assert lab.run(fleet, "--yes", "--smoke", env=other).rc == 6
-    again = lab.run(lab.folder / "first.yaml", "--yes", "--smoke")
-    assert again.rc == 0, str(again)
-    assert says(served) == "first"
-    with lab.started(lab.write_fleet("first", [served], env={"CONTROL": "once more"}), "--yes", "--smoke") as dead:
-        wait_for(lambda: leased(served), 120, lambda: f"the lease; so far:\n{dead.text}")
-        os.killpg(dead.process.pid, signal.SIGKILL)
-        dead.process.wait()
-    unlocked = lab.run("unlock", fleet, "--reason", "that machine is dead", env=other)
-    assert unlocked.rc == 0, str(unlocked)
-    assert unlocked.stdout.startswith(f"{served}: unlocked; it was ")
-    done = lab.run(fleet, "--yes", "--smoke", env=other)
-    assert done.rc == 0, str(done)
-    assert says(served) == "second"
-    audit = lab.run("history", "--audit", env=other)
-    assert "that machine is dead" in audit.stdout
 
 
 def leased(host: str) -> bool:

@@ -10,8 +10,12 @@ import pytest
 from builders import facts
 
 from provisioner.cli.main import run
+from provisioner.cli.told import tell_step
 from provisioner.errors import Exit
+from provisioner.fleet.notify import Notify
+from provisioner.history.steps import Step
 from provisioner.rollout.execute import HostOutcome
+from provisioner.rollout.notify import Notifier
 
 from .test_commands import FLEET, Stage, stage  # noqa: F401  a fixture
 
@@ -73,3 +77,26 @@ def test_what_fails_is_a_warning(stage: Stage, capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().err
     assert "warning: notify[0] (command): [Errno 2] No such file or directory: '/no/such/hook'\n" in said
     assert "warning: notify[1] (webhook): the secret env:NO_HOOK is not set\n" in said
+
+
+@pytest.mark.parametrize(
+    ("step", "event", "text"),
+    [
+        (Step(kind="promoted", wave="canary", hosts=("a",)), "wave", "canary has passed its gate: a"),
+        (Step(kind="rolled_back", hosts=("a",)), "rolled_back", "a serves its previous release again"),
+        (
+            Step(kind="stopped", hosts=("a",), detail="look at it"),
+            "rolled_back",
+            "a had no previous release and is stopped (look at it)",
+        ),
+        (Step(kind="lost", hosts=("a",)), "rolled_back", "a COULD NOT BE BROUGHT BACK: somebody must look"),
+        (Step(kind="paused", wave="canary"), None, ""),
+    ],
+)
+def test_steps_of_a_rollout(tmp_path: Path, step: Step, event: str | None, text: str) -> None:
+    rule = Notify(on=("wave", "rolled_back"), command=("/bin/sh", "-c", 'cat >> "$0"', str(tmp_path / "told")))
+    warnings: list[str] = []
+    notifier = Notifier([rule], fleet="sim", run="r", warn=warnings.append, environment={})
+    tell_step(notifier, step)
+    assert [(one["event"], one["text"]) for one in told(tmp_path)] == ([(event, text)] if event else [])
+    assert warnings == []

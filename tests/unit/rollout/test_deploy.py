@@ -351,6 +351,23 @@ def test_a_pause_and_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (course.reason, outcomes["b"].pending, world.hosts["a"].current) == ("not approved", True, N)
 
 
+def test_a_wave_that_would_not_be_over_in_its_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not begin, and nobody is asked whether it may."""
+    world = World(monkeypatch, [served("a"), served("b")], approve="canary")
+    asked: list[Sequence[str]] = []
+
+    def too_late(hosts: Sequence[str]) -> str | None:
+        asked.append(hosts)
+        return "too late"
+
+    options = replace(world.options(), too_late=too_late)
+    rollout = Rollout(world.survey(), world.connections(), Path("/runs/r-1"), options, world.hands())
+    course, outcomes = rollout.run()
+    assert (course.reason, asked) == ("batch 1 did not begin: too late", [("b",)])
+    assert world.told()[-1] == "aborted: canary: batch 1 did not begin: too late"
+    assert (world.hosts["a"].current, {one.host: one.pending for one in outcomes}["b"]) == (N, True)
+
+
 def test_an_interruption_in_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, [served("a"), served("b")], pause_s=3600)
     steps = world.steps
