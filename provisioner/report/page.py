@@ -123,15 +123,21 @@ def overview(report: Report, drawn: Draw) -> list[Figure]:
 
 
 def _tuning(found: Tuning, drawn: Draw) -> TuningSection:
-    points = [one.point for one in tuning.tried(found)]
-    names = "; ".join(point.label for point in front(points))
-    note = f"{found.model} on {found.hardware_name}. Up and to the right is better; dashed: nothing beats these in both"
+    rows = tuning.rows(found)
+    numbers = {cells[1]: str(position) for position, cells in enumerate(rows, 1)}
+    # Settings in words are too long to stand beside points.
+    points = [one.point.model_copy(update={"label": numbers[one.point.label]}) for one in tuning.tried(found)]
+    note = (
+        f"{found.model} on {found.hardware_name}. Up and to the right is better; dashed: nothing beats these in both."
+    )
     plot = charts.pareto(points, charts.colors_of([found.hardware]))
     return TuningSection(
         about=found,
-        figure=_figure(drawn, "Throughput against interactivity", f"{note} ({names}).", plot) if points else None,
+        figure=_figure(drawn, "Throughput against interactivity", f"{note} Numbers: as below.", plot)
+        if points
+        else None,
         columns=tuning.COLUMNS,
-        rows=tuple(tuning.rows(found)),
+        rows=tuple((f"{numbers[cells[1]]} {cells[0]}".strip(), *cells[1:]) for cells in rows),
         numbers=tuning.NUMBERS,
         choices=tuning.choices(found),
         failed=tuple(point for point in found.points if point.state == "failed"),

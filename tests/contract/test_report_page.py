@@ -9,7 +9,7 @@ import pytest
 from builders import plan
 from chromium import MISSING, SIZES, Scheme, chromium, opened
 from playwright.sync_api import Browser
-from reports import host, hostile, measurement, report, verdict
+from reports import THREE, host, hostile, measurement, report, verdict
 
 from provisioner.history.verdict import CheckResult
 from provisioner.report.model import Report
@@ -101,6 +101,17 @@ def test_it_renders_without_a_complaint_and_fits(browser: Browser, file: Path, s
         "Math.min(...[...document.querySelectorAll('figure svg text')].map(one => one.getBoundingClientRect().height))"
     )
     assert smallest >= 11  # CSS pixels: read without a magnifier, on a phone too
+    shown.context.close()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_tuning_fits(browser: Browser, tmp_path: Path, size: str) -> None:
+    path = tmp_path / "tuning.html"
+    path.write_text(page(report(tuning=THREE)))
+    shown, told = opened(browser, path, size, "light")
+    assert told == []
+    assert shown.evaluate("document.documentElement.scrollWidth") == SIZES[size][0]
+    assert shown.locator("figure svg").first.locator("text", has_text="3").count() >= 1
     shown.context.close()
 
 

@@ -75,7 +75,8 @@ def test_a_tuning_has_its_points_and_their_plot() -> None:
     for words in (
         "Tuning of nemotron on gpu-01",
         "points measured",
-        "nothing beats these in both (max_num_seqs 64; max_num_seqs 8)",
+        "nothing beats these in both. Numbers: as below.",
+        "2 ●",
         "Best for throughput: max_num_seqs 64",
         "max_num_seqs 512: CUDA out of memory",
         "torch.OutOfMemoryError",
