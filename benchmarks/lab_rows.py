@@ -24,6 +24,7 @@ from frame import BIN, ROOT, Results, Row, Sample, fresh_state, in_turn, measure
 from provisioner.lab.lab import status
 
 LABEL = "lab hosts are containers that share this machine's processors; GPUs and engine are simulated"
+HERE = {"PYTHONPATH": str(ROOT)}
 CURVE = (1, 2, 4, 8, 16)
 GPU = "h200"
 ANSIBLE = {
@@ -184,14 +185,14 @@ def _lab(count: int) -> Iterator[Fleet]:
         folder = Path(name) / "fleet"
         file = folder / "fleet.yaml"
         try:
-            measure(provision("lab", "up", "--engine", "sim", "--hosts", f"{GPU}:{count}", "--fleet", file), env=env)
+            measure(provision("lab", "up", "--engine", "sim", "--hosts", f"{GPU}:{count}", "--fleet", file), env=HERE)
             hosts = tuple(host.name for host in status().hosts)
             # All hosts at once, as ansible-playbook has them.
             with file.open("a", encoding="utf-8") as stream:
                 stream.write(f"rollout: {{canary: {len(hosts)}}}\n")
             yield Fleet(folder, hosts, {**env, **_agentless()})
         finally:
-            subprocess.run(provision("lab", "down"), check=True, env={**os.environ, **env}, stdout=subprocess.DEVNULL)
+            subprocess.run(provision("lab", "down"), check=True, env={**os.environ, **HERE}, stdout=subprocess.DEVNULL)
 
 
 def _agentless() -> dict[str, str]:

@@ -158,18 +158,10 @@ def _apply(
     on_applied: Callable[[str], None],
 ) -> tuple[dict[str, HostResult], dict[str, HostResult]]:
     """Hosts that were gone before anything was changed, and what Ansible made of the others."""
-    plans: list[HostPlan] = []
     lost = _send_all(survey, connections, on_event)
-    for seen in survey.work:
-        if seen.plan and seen.changes and seen.host.name not in lost:
-            try:
-                # From the first change on the old proof says nothing about what runs here.
-                for server in seen.plan.servers:
-                    remove_proof(connections.connect(seen.host), server.name)
-            except ProvisionError as error:  # gone since the survey: no reason to hold up the others
-                lost[seen.host.name] = _lost(seen.host.name, error)
-            else:
-                plans.append(seen.plan)
+    todo = [seen for seen in survey.work if seen.plan and seen.changes and seen.host.name not in lost]
+    lost |= _remove_proofs(todo, connections)
+    plans: list[HostPlan] = [seen.plan for seen in todo if seen.plan and seen.host.name not in lost]
     if not plans:
         return lost, {}
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -190,6 +182,25 @@ def _apply(
         on_applied=on_applied,
     )
     return lost, {result.host: result for result in results}
+
+
+def _remove_proofs(todo: Sequence[HostSurvey], connections: Connections) -> dict[str, HostResult]:
+    """From the first change on the old proofs say nothing about what runs. The hosts that are gone since the survey:
+    no reason to hold up the others.
+    """
+
+    def remove_one(seen: HostSurvey) -> HostResult | None:
+        try:
+            for server in seen.plan.servers if seen.plan else ():
+                remove_proof(connections.connect(seen.host), server.name)
+        except ProvisionError as error:
+            return _lost(seen.host.name, error)
+        return None
+
+    if not todo:
+        return {}
+    with ThreadPoolExecutor(max_workers=min(MAX_WORKERS, len(todo))) as pool:
+        return {result.host: result for result in pool.map(remove_one, todo) if result}
 
 
 def _send_all(survey: Survey, connections: Connections, on_event: OnEvent) -> dict[str, HostResult]:
