@@ -203,7 +203,7 @@ class Images:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             check_room(self.folder, seen["Size"])
-            path = self.folder / (seen["Id"].rpartition(":")[2] + ".tar")
+            path = self.folder / (hashlib.sha256(reference.encode("utf-8")).hexdigest() + ".tar")
             digest = hashlib.sha256()
             with Engine(3600).ask("/images/{}/get", reference) as answer:
                 if answer.status != 200:
