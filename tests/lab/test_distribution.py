@@ -83,15 +83,15 @@ def _counted() -> Flow:
         return same
 
     wait_for(still, 20, "bytes from registry and hub to stand still", every=0.5)
-    names = {host.address: host.name for host in current_hosts()}
-    told = {kind: {names[address]: count for address, count in by.items()} for kind, by in before.items()}
+    address = {host.name: host.address for host in current_hosts()}
+    told = {kind: {host: by.get(address[host], 0) for host in HOSTS} for kind, by in before.items()}
     return Flow(**told)
 
 
 def _since(before: Flow) -> Flow:
     now = _counted()
-    registry = {host: now.registry.get(host, 0) - before.registry.get(host, 0) for host in HOSTS}
-    hub = {host: now.hub.get(host, 0) - before.hub.get(host, 0) for host in HOSTS}
+    registry = {host: now.registry[host] - before.registry[host] for host in HOSTS}
+    hub = {host: now.hub[host] - before.hub[host] for host in HOSTS}
     show(f"from the registry {registry}, from the hub {hub}")
     return Flow(registry, hub)
 
