@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -103,10 +104,19 @@ def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[s
         machine.end()
 
 
-def _fleet(tmp_path: Path, port: int = 17717) -> Fleet:
+def _port(tmp_path: Path) -> int:
+    """Of a test: the same for all its hosts, which have addresses of their own, and another one for each test."""
+    known = tmp_path / "port"
+    if not known.exists():
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            known.write_text(str(free.getsockname()[1]))
+    return int(known.read_text())
+
+
+def _fleet(tmp_path: Path) -> Fleet:
     return builders.fleet(
         hosts=("gpu-01", "gpu-02", "gpu-03"),
-        distribution=Distribution(mode="peers", port=port),
+        distribution=Distribution(mode="peers", port=_port(tmp_path)),
         weights=Weights(cache_dir=str(tmp_path / "cache")),
     )
 
@@ -124,7 +134,7 @@ def _survey(fleet: Fleet, having: str = "") -> Survey:
 def test_a_host_gives_where_it_is_reached_to_who_has_the_key(machines: dict[str, Machine], tmp_path: Path) -> None:
     machine, key = machines["gpu-01"], new_key()
     address = start(machine.connect(Host(name="gpu-01")), _fleet(tmp_path), key, final=True)
-    assert address == "127.0.0.1:17717"
+    assert address == f"127.0.0.1:{_port(tmp_path)}"
     assert sorted(path.name for path in machine.home.iterdir()) == ["config.json", "key.pem", "peer.py", "port"]
     assert {path.stat().st_mode & 0o777 for path in machine.home.iterdir() if path.name != "port"} == {0o600}
     assert machine.home.stat().st_mode & 0o777 == 0o700
@@ -151,10 +161,10 @@ def test_everybody_gives_while_it_lasts_and_nobody_afterwards(machines: dict[str
         assert all(machine.running() for machine in machines.values())
         made = shared.variables()
         images = {name: told["vllm_image_list"][0]["peers"] for name, told in made.items()}
-        assert images["gpu-01"] == images["gpu-03"] == [{"host": "gpu-02", "address": "127.0.0.2:17717"}]
+        assert images["gpu-01"] == images["gpu-03"] == [{"host": "gpu-02", "address": f"127.0.0.2:{_port(tmp_path)}"}]
         assert images["gpu-02"] == []
         (models,) = made["gpu-03"]["model_weights_peers"].values()
-        assert models == [{"host": "gpu-01", "address": "127.0.0.1:17717"}]
+        assert models == [{"host": "gpu-01", "address": f"127.0.0.1:{_port(tmp_path)}"}]
     assert not any(machine.running() or machine.home.exists() for machine in machines.values())
     assert events == []
 
