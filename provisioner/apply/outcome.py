@@ -89,6 +89,8 @@ class Outcomes:
                 self._changes[host].append(TaskChange(task=task, diff=diff))
             status = "changed" if result.get("changed") else "ok"
             self._on_event(Event(host=host, phase="apply", task=task, status=status))
+            if result.get("notice"):  # what went another way than it should have, and well in the end
+                self._on_event(Event(host=host, phase="apply", task=task, status="skipped", detail=result["notice"]))
             if task == LAST_TASK:
                 self._on_applied(host)
         elif kind == "runner_on_unreachable" or (kind == "runner_on_failed" and _lost(result)):

@@ -35,6 +35,7 @@ from provisioner.rollout.locking import check_survey, make_lock, moves, read_loc
 from provisioner.rollout.recorded import recorded_survey
 from provisioner.rollout.rendered import write_rendered
 from provisioner.rollout.secrets import take_from_environment
+from provisioner.rollout.sharing import with_peers
 from provisioner.rollout.store import check as check_files
 from provisioner.rollout.store import read_bundle
 from provisioner.rollout.survey import HostSurvey, Survey, planned_again, survey
@@ -406,7 +407,7 @@ def _survey(
         moved = relock(seen, recipes, environment, some=some)
         seen = planned_again(seen, recipes, moved, compare=compare, environment=environment)
     check_survey(seen, recipes, images=not bundle)
-    return seen
+    return with_peers(seen)
 
 
 def _allowed(seen: Survey) -> bool:

@@ -35,13 +35,18 @@ def up(
     engine: Annotated[
         str, typer.Option(help="auto: real vLLM (CPU build) on x86_64 hosts; sim: the stand-in everywhere.")
     ] = "auto",
+    uplink_mib_s: Annotated[
+        float,
+        typer.Option(min=0, metavar="MIB", help="MiB a second that hosts get from registry and hub, all together."),
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Start the fleet, with its registry, model hub and git source; what runs is kept."""
     from provisioner.lab.lab import LabRequest
     from provisioner.lab.lab import up as bring_up
 
-    status_now = bring_up(LabRequest(hosts=tuple(hosts), fleet_file=fleet, engine=engine), say)
+    request = LabRequest(hosts=tuple(hosts), fleet_file=fleet, engine=engine, uplink_mib_s=uplink_mib_s)
+    status_now = bring_up(request, say)
     _show(status_now, json=json)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from provisioner.errors import ProvisionError, UsageError
 from provisioner.fleet.keypath import Key, quoted
 from provisioner.fleet.layers import Layer, Resolved
-from provisioner.fleet.models import Benchmark, Host, Server
+from provisioner.fleet.models import Benchmark, Distribution, Host, Server
 from provisioner.fleet.placement import Alike
 from provisioner.fleet.positions import Document
 from provisioner.fleet.recipes import Recipe, find_recipe
@@ -41,6 +41,8 @@ _OUR_BENCHMARK_FLAGS = frozenset(
 )
 _OUR_TARGETS = frozenset({"/root/.cache/huggingface"})
 """mount points of every server's container"""
+_MODES = {"registry": "mirror", "hub": "mirror", "port": "peers", "limit_mib_s": "peers"}
+"""keys of `distribution` and the mode that they belong to"""
 _SECRET_ENV = {"HF_TOKEN": "hub.token", "HUGGING_FACE_HUB_TOKEN": "hub.token", "VLLM_API_KEY": "api_key"}
 
 
@@ -81,6 +83,18 @@ def check_rollout(document: Document, rollout: Rollout, hosts: Sequence[Host]) -
             "every host needs a group" if label == GROUP else f"give them one: hosts.{without[0]}.labels, or a group's"
         )
         document.add(path, f"hosts without {label}: {', '.join(without[:3])}{more}", hint)
+
+
+def check_distribution(document: Document, written: Any, found: Any) -> None:
+    """Keys that go with one mode alone."""
+    if not isinstance(found, Distribution):
+        return
+    given = written if isinstance(written, Mapping) else {}
+    for key, mode in _MODES.items():
+        if given.get(key) is not None and found.mode != mode:
+            document.add(("distribution", key), f"goes with mode: {mode} alone, and the mode is {found.mode}")
+    if found.mode == "mirror" and not (found.registry or found.hub):
+        document.add(("distribution",), "names no mirror", "say registry or hub, the addresses of your caches")
 
 
 def check_servers(document: Document, alike: Sequence[Alike], recipes: Sequence[Path]) -> None:

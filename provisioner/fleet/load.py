@@ -10,13 +10,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from provisioner.errors import InputError, Problem
-from provisioner.fleet.checks import check_hosts, check_rollout, check_servers, check_text
+from provisioner.fleet.checks import check_distribution, check_hosts, check_rollout, check_servers, check_text
 from provisioner.fleet.explain import given_as, validated
 from provisioner.fleet.groups import Group, memberships, read_groups
 from provisioner.fleet.inventory import Inventory, ReadInventory
 from provisioner.fleet.keypath import Key, quoted
 from provisioner.fleet.layers import resolved
-from provisioner.fleet.models import Docker, Fleet, Hub, Server, Ssh, Weights
+from provisioner.fleet.models import Distribution, Docker, Fleet, Hub, Server, Ssh, Weights
 from provisioner.fleet.notify import Notify
 from provisioner.fleet.paths import below, is_folder, reference_below
 from provisioner.fleet.placement import Alike, check_overrides, place
@@ -25,6 +25,7 @@ from provisioner.fleet.read_hosts import host_layers, read_hosts, read_inventori
 from provisioner.fleet.read_servers import read_servers
 from provisioner.fleet.rollout import Rollout
 from provisioner.fleet.schedule import Schedule
+from provisioner.fleet.shape import section
 from provisioner.fleet.suggest import did_you_mean
 
 _SECTIONS: dict[str, type[BaseModel]] = {
@@ -32,6 +33,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "docker": Docker,
     "hub": Hub,
     "weights": Weights,
+    "distribution": Distribution,
     "rollout": Rollout,
     "schedule": Schedule,
 }
@@ -88,7 +90,9 @@ def _loaded(document: Document, read_inventory: ReadInventory | None) -> Loaded 
     for key in data:
         if key not in KEYS:
             document.add((key,), "unknown key", did_you_mean(key, KEYS, most=len(KEYS)))
-    sections = {key: validated(model, data.get(key), (key,), document) for key, model in _SECTIONS.items()}
+    sections = {
+        key: validated(model, section(key, data.get(key)), (key,), document) for key, model in _SECTIONS.items()
+    }
     notify = _notify(document, data.get("notify"), folder)
     recipes = _recipe_folders(document, data.get("recipes"), folder)
     inventory = read_inventories(document, data.get("inventory"), folder, read_inventory)
@@ -107,6 +111,7 @@ def _loaded(document: Document, read_inventory: ReadInventory | None) -> Loaded 
     check_hosts(document, hosts)
     if isinstance(rollout := sections["rollout"], Rollout):
         check_rollout(document, rollout, [host for host, _ in hosts])
+    check_distribution(document, data.get("distribution"), sections["distribution"])
     check_servers(document, alike, recipes)
     if names and isinstance(written_servers := data.get("servers") or {}, Mapping):
         check_overrides(document, servers, list(written_servers), groups, own)
@@ -184,8 +189,12 @@ def _recipe_folders(document: Document, value: Any, folder: Path) -> tuple[Path,
 
 
 def _absolute(fleet: Fleet, folder: Path) -> Fleet:
-    """The fleet with every path absolute; those of hosts and servers are already."""
+    """The fleet with every path absolute, those of hosts and servers are already, and with its caches in use."""
     ssh, hub, docker = fleet.ssh, fleet.hub, fleet.docker
+    if fleet.distribution.hub:
+        hub = hub.model_copy(update={"endpoint": fleet.distribution.hub})
+    if fleet.distribution.registry:
+        docker = docker.model_copy(update={"registry_mirrors": (fleet.distribution.registry, *docker.registry_mirrors)})
     if ssh.config is not None:
         ssh = ssh.model_copy(update={"config": below(folder, ssh.config)})
     if hub.token is not None:

@@ -227,6 +227,22 @@ class Weights(Frozen):
     read-only, and a model that is not whole in it is an error before anything is changed."""
 
 
+class Distribution(Frozen):
+    """How images and model files reach the hosts."""
+
+    mode: Literal["upstream", "mirror", "peers"] = "upstream"
+    """upstream: every host fetches for itself. mirror: every host fetches from caches of yours. peers: one host fetches
+    or builds, or has it already, and the others get it from each other. Short for it: `distribution: peers`."""
+    registry: Url | None = None
+    """With mirror: a pull-through cache of Docker Hub."""
+    hub: Url | None = None
+    """With mirror: a cache of the model hub."""
+    port: Port = 7717
+    """With peers: the port at which hosts give, while a run lasts."""
+    limit_mib_s: Annotated[float, Field(gt=0)] | None = None
+    """With peers: MiB a second that a host gives at most, to all others together; default: as many as there are."""
+
+
 class Build(Frozen):
     """An image built on the host from source. Keys left out keep the recipe's values."""
 
@@ -461,6 +477,7 @@ class Fleet(Frozen):
     docker: Docker = Docker()
     hub: Hub = Hub()
     weights: Weights = Weights()
+    distribution: Distribution = Distribution()
     rollout: Rollout = Rollout()
     schedule: Schedule = Schedule()
     notify: tuple[Notify, ...] = ()

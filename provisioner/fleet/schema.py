@@ -6,7 +6,7 @@ Made from the models and what they say about their fields. It knows what one key
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -71,6 +71,7 @@ def fleet_schema() -> Schema:
             "docker": _docker(),
             "hub": _section(models.Hub),
             "weights": _section(models.Weights),
+            "distribution": _distribution(),
             "rollout": _section(Rollout),
             "schedule": _section(Schedule),
             "notify": {
@@ -114,6 +115,13 @@ def _docker() -> Schema:
     (hosts,) = registries.pop("patternProperties")
     registries |= {"propertyNames": {"pattern": hosts}, "additionalProperties": _required(models.RegistryLogin)}
     return section
+
+
+def _distribution() -> Schema:
+    """The mode's word alone, or a section."""
+    section = _section(models.Distribution)
+    modes = "|".join(get_args(models.Distribution.model_fields["mode"].annotation))
+    return {**section, "type": ["string", *section["type"]], "pattern": f"^({modes})$"}
 
 
 def _server() -> Schema:

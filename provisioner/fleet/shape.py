@@ -59,6 +59,11 @@ def server_layer(document: Document, label: str, settings: Any, path: Key, name:
     return Layer(label, path, values, frozenset(wrong))
 
 
+def section(key: str, value: Any) -> Any:
+    """A section at the top of the file in its full form: `distribution: peers` names its mode alone."""
+    return {"mode": value} if key == "distribution" and isinstance(value, str) else value
+
+
 def images(document: Document, value: Any, path: Key) -> dict[str, Image]:
     """`image:` as a reference, `{pull: …}`, `{build: …}`, `{archive: …}`, or a map of those by what a host is."""
     if value is None:

@@ -19,7 +19,7 @@ from provisioner.fleet.recipe_models import Recipe
 from provisioner.fleet.suggest import did_you_mean
 
 _HOST_KEYS = ("address", "port", "user", "identity_file", "platform", "hardware", "labels")
-_SECTIONS = ("ssh", "docker", "hub", "weights", "rollout", "schedule")
+_SECTIONS = ("ssh", "docker", "hub", "weights", "distribution", "rollout", "schedule")
 DEFAULT = "default"
 NOT_SAID = "not said"
 """nobody said it and it has no value of its own: the recipe, vLLM or the host decides"""

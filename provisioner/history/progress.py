@@ -106,6 +106,8 @@ class LiveProgress:
 
     def take(self, event: Event) -> None:
         self._state.take(event)
+        if is_notice(event):  # the table forgets it
+            self._live.console.print(line(event), markup=False, highlight=False)
 
 
 class LineProgress:
@@ -132,6 +134,7 @@ class LineProgress:
             self._phases[event.host, event.server] = event.phase
             # An Ansible task that changed nothing is no news; the end of any other phase is.
             news = event.status in ("changed", "failed") or (event.status == "ok" and event.phase != "apply")
+            news = news or is_notice(event)
             last = self._said.get(event.host)
             slow = event.status == "running" and event.detail and last and event.time - last >= SIGN_OF_LIFE
             if entered or news or slow:
@@ -142,6 +145,11 @@ class LineProgress:
         # Not printed by rich: its millisecond a line would be most of what a thousand hosts cost.
         self._stream.write(f"{line(event)}\n")
         self._stream.flush()
+
+
+def is_notice(event: Event) -> bool:
+    """Whether it tells why something went another way than it should have."""
+    return event.status == "skipped" and bool(event.detail)
 
 
 def line(event: Event) -> str:

@@ -29,6 +29,7 @@ class EngineContext:
     push_registry: str  # "127.0.0.1:5001"
     pull_registry: str  # "172.30.77.1:5000"
     gateway: str  # "172.30.77.1"
+    hub: str  # "127.0.0.1:41234", where the uplink finds the model hub
     archs: frozenset[Arch]  # the architectures of the hosts in the lab
     engines: frozenset[Engine]  # the engines wanted; "vllm" is real vLLM and exists for amd64 alone
     base_image: Callable[[Arch], str]

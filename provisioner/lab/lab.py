@@ -32,9 +32,10 @@ from provisioner.lab.network import NETWORK, LabNetwork, current_network, ensure
 from provisioner.lab.paths import cache_dir, make_private, state_dir
 from provisioner.lab.process import run
 from provisioner.lab.proxy import ensure_proxy
-from provisioner.lab.registry import Registry, ensure_registry
+from provisioner.lab.registry import PULL_PORT, Registry, ensure_registry
 from provisioner.lab.request import LabRequest, LabStatus, ServiceStatus
 from provisioner.lab.rootfs import ensure_rootfs
+from provisioner.lab.uplink import ensure_uplink
 
 ENGINE_VARIABLE = "PROVISION_LAB_ENGINE"
 __all__ = ["LabRequest", "LabStatus", "ServiceStatus", "down", "remove", "status", "up"]
@@ -62,8 +63,10 @@ def up(request: LabRequest, report: Report) -> LabStatus:
         missing = _settle(wanted, network, say)
         there = {host.name: host.address for host in current_hosts()}
         keys.write_ssh_files(state, there | {host.name: str(address) for host, address in missing.items()})
-        registry = ensure_registry(state, cache, source, str(network.gateway), say)
-        ensure_proxy(state, cache, source, str(network.gateway), say)
+        gateway = str(network.gateway)
+        inner = ensure_uplink(state, gateway, (PULL_PORT, supply.HUB_PORT), request.uplink_mib_s, say)
+        registry = ensure_registry(state, cache, source, gateway, inner["registry"], say)
+        ensure_proxy(state, cache, source, gateway, say)
         archs: frozenset[Arch] = frozenset(host.arch for host in wanted)
         # engines are made for the usual suite, whatever the hosts are
         kinds = {(host.arch, host.suite) for host in wanted} | {(arch, SUITE) for arch in archs}
@@ -73,7 +76,7 @@ def up(request: LabRequest, report: Report) -> LabStatus:
                 pool.submit(_hosts, state, cache, kind, bases[kind], source, missing, say)
                 for kind in {(host.arch, host.suite) for host in missing}
             ]
-            context = _context(state, cache, network, registry, archs, wants, bases, source)
+            context = _context(state, cache, gateway, inner["hub"], registry, archs, wants, bases, source)
             engines.ensure(context, say)
             supply.ensure_supply(context, say)
             for done in ready:
@@ -81,7 +84,7 @@ def up(request: LabRequest, report: Report) -> LabStatus:
         hosts = current_hosts()
         wait_for_ssh(state, hosts, say)
         _check_mirror(state, hosts[0], source)
-        text = fleet_text([host.name for host in hosts], str(network.gateway), wants)
+        text = fleet_text([host.name for host in hosts], gateway, wants)
         write_fleet(request.fleet_file, text, ssh_config=keys.ssh_config_file(state), token=supply.hub_token(state))
         say(f"fleet file: {request.fleet_file}")
     return status()
@@ -202,7 +205,8 @@ def _hosts(
 def _context(
     state: Path,
     cache: Path,
-    network: LabNetwork,
+    gateway: str,
+    hub: str,
     registry: Registry,
     archs: frozenset[Arch],
     wants: frozenset[Engine],
@@ -215,7 +219,8 @@ def _context(
         docker_env=engine.docker_env(),
         push_registry=registry.push,
         pull_registry=registry.pull,
-        gateway=str(network.gateway),
+        gateway=gateway,
+        hub=hub,
         archs=archs,
         engines=wants,
         base_image=lambda arch: bases[arch, SUITE].result(),

@@ -40,8 +40,11 @@ class Registry:
     pull: str
 
 
-def ensure_registry(state: Path, cache: Path, mirror: Mirror, gateway: str, report: Report) -> Registry:
-    """Start what does not run yet. Raises LabError when a port is taken or the registry does not answer."""
+def ensure_registry(state: Path, cache: Path, mirror: Mirror, gateway: str, inner: str, report: Report) -> Registry:
+    """Start what does not run yet. Raises LabError when a port is taken or the registry does not answer.
+
+    `inner`: the address that the uplink forwards what hosts pull from.
+    """
     if services.is_running(state, _PUSH):
         push = (state / "registry-push.address").read_text()
     else:
@@ -49,7 +52,7 @@ def ensure_registry(state: Path, cache: Path, mirror: Mirror, gateway: str, repo
         (state / "registry-push.address").write_text(push)
     pull = f"{gateway}:{PULL_PORT}"
     program = debs.program(debs.unpacked(cache, mirror, "registry", ["docker-registry"]), "usr/bin/docker-registry")
-    for name, address in ((_PUSH, push), (_PULL, pull), (_PRIVATE, f"{gateway}:{PRIVATE_PORT}")):
+    for name, address in ((_PUSH, push), (_PULL, inner), (_PRIVATE, f"{gateway}:{PRIVATE_PORT}")):
         if services.is_running(state, name):
             continue
         config = state / f"{name}.yml"
@@ -62,7 +65,7 @@ def ensure_registry(state: Path, cache: Path, mirror: Mirror, gateway: str, repo
         else:
             wait_for_http(state, name, f"http://{address}/v2/")
         who = f", for user {USER} with the password in {password_file(state)}" if private else ""
-        report(f"{name}: answers at {address}{who}")
+        report(f"{name}: answers at {pull if name == _PULL else address}{who}")
     return Registry(push=push, pull=pull)
 
 

@@ -17,6 +17,8 @@ class LabRequest:
     hosts: tuple[str, ...] = ("h200:2", "gb10:1")
     fleet_file: Path = DEFAULT_FLEET
     engine: str = "auto"
+    uplink_mib_s: float = 0
+    """MiB a second that all hosts together get from registry and hub; 0 for as many as there are"""
 
 
 @dataclass(frozen=True)

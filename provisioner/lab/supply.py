@@ -21,7 +21,8 @@ def ensure_supply(context: EngineContext, report: Report) -> None:
     state, gateway = context.state_dir, context.gateway
     if not services.is_running(state, _HUB):
         argv = [sys.executable, "-m", "provisioner.lab.hub", str(context.hub_root)]
-        argv += ["--bind", gateway, "--port", str(HUB_PORT), "--token-file", str(token_file(state))]
+        address, _, port = context.hub.rpartition(":")
+        argv += ["--bind", address, "--port", port, "--token-file", str(token_file(state))]
         hub_token(state)
         services.start(state, _HUB, argv, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
         wait_for_http(state, _HUB, f"http://{gateway}:{HUB_PORT}/")

@@ -9,7 +9,7 @@ from typing import Any
 from provisioner.errors import HostError, UsageError
 from provisioner.fleet.base import Frozen, Platform
 from provisioner.plan.facts import Facts
-from provisioner.plan.lock import is_commit
+from provisioner.plan.lock import lacks_commit
 from provisioner.plan.model import Changes, HostPlan, Image
 from provisioner.plan.packages import System, packages_for, system_of
 from provisioner.plan.variables import role_variables
@@ -162,7 +162,7 @@ def bundled(plan: HostPlan, facts: Facts, manifest: Manifest) -> tuple[Bundled, 
             words = f"image {image.reference} for {image.platform}{_instead(image, manifest)}"
             take("images", images.get((image.reference, image.platform)), words)
     for weights in plan.weights if plan.weights_download else ():
-        if _lacks(facts.weights.get(weights.repo), weights.revision):
+        if lacks_commit(facts.weights.get(weights.repo), weights.revision):
             words = f"weights of {weights.repo} at {weights.revision}{_others(weights.repo, manifest)}"
             take("models", models.get((weights.repo, weights.revision)), words)
     files = {file.path for file in facts.files}
@@ -256,11 +256,6 @@ def _packages(plan: HostPlan, facts: Facts, manifest: Manifest) -> tuple[Bundled
             f"the bundle has no package {', '.join(missing)} for {system.words}; it has packages for {others}",
         )
     return (found if names else None), ()
-
-
-def _lacks(commit: str | None, revision: str) -> bool:
-    """A branch stays at the commit it had when it came; a commit is that commit alone."""
-    return commit is None or (is_commit(revision) and commit != revision)
 
 
 def _instead(image: Image, manifest: Manifest) -> str:

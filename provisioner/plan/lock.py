@@ -199,6 +199,12 @@ def is_commit(revision: str) -> bool:
     return _COMMIT.fullmatch(revision) is not None
 
 
+def lacks_commit(commit: str | None, revision: str) -> bool:
+    """Whether a host with a model at this commit still needs it: a branch stays at the commit it had when it came, a
+    commit is that commit alone."""
+    return commit is None or (is_commit(revision) and commit != revision)
+
+
 def _both(kept: dict[str, dict[str, T]], found: dict[str, dict[str, T]]) -> dict[str, dict[str, T]]:
     return {name: {**kept.get(name, {}), **found.get(name, {})} for name in {**kept, **found}}
 

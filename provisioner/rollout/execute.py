@@ -22,6 +22,7 @@ from provisioner.plan.roles import roles_to_run
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import remove_proof, write_proof
 from provisioner.rollout.sending import clear, send, update_packages
+from provisioner.rollout.sharing import sharing
 from provisioner.rollout.state import State
 from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
 from provisioner.validate.validate import Depth, Pace, SpeedGate, ungated, validate_host
@@ -165,22 +166,24 @@ def _apply(
     if not plans:
         return lost, {}
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    results = apply(
-        folder,
-        survey.fleet,
-        plans,
-        survey.secrets,
-        on_event=on_event,
-        interrupted=options.interrupted,
-        strategy=options.strategy,
-        more={
-            seen.plan.host: bundle_variables(seen.plan, seen.bundled)
-            for seen in survey.work
-            if seen.plan and seen.bundled
-        },
-        roles=roles_to_run(seen.changes for seen in survey.work if seen.changes),
-        on_applied=on_applied,
-    )
+    with sharing(survey, connections, on_event) as shared:
+        results = apply(
+            folder,
+            survey.fleet,
+            plans,
+            survey.secrets,
+            on_event=shared.watched(on_event),
+            interrupted=options.interrupted,
+            strategy=options.strategy,
+            more=shared.variables()
+            | {
+                seen.plan.host: bundle_variables(seen.plan, seen.bundled)
+                for seen in survey.work
+                if seen.plan and seen.bundled
+            },
+            roles=roles_to_run(seen.changes for seen in survey.work if seen.changes),
+            on_applied=on_applied,
+        )
     return lost, {result.host: result for result in results}
 
 

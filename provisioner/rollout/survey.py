@@ -21,6 +21,7 @@ from provisioner.plan.facts import Facts
 from provisioner.plan.lock import UNLOCKED, Lock
 from provisioner.plan.model import Changes, HostPlan, connect_address
 from provisioner.plan.model import Server as PlannedServer
+from provisioner.plan.peers import Given
 from provisioner.plan.plugins import plugin_names
 from provisioner.plan.preflight import DOCKER_ROOT, fitness, obstacles
 from provisioner.plan.proof import doubt
@@ -49,6 +50,8 @@ class HostSurvey:
     exit_code: Exit = Exit.OK
     bundled: Bundled | None = None
     """what it gets from a bundle"""
+    given: Given | None = None
+    """what it gets from other hosts (`sharing.with_peers`)"""
 
     @property
     def fit(self) -> bool:

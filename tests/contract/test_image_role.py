@@ -213,3 +213,45 @@ def test_a_build_and_one_that_fails(host: Host) -> None:
 def _holding(words: str, folder: Path) -> list[str]:
     files = [path for path in folder.rglob("*") if path.is_file()]
     return sorted(path.name for path in files if words in path.read_text(errors="replace"))
+
+
+PEER = """import os, subprocess, sys
+open(os.environ["FAKE_ENGINE"] + ".asked", "a").write(repr(sys.argv[1:]) + "\\n")
+if "ops-02=192.0.2.2:7717" in sys.argv:
+    raise SystemExit("ops-02: does not answer (timed out)")
+sys.exit(subprocess.call(["docker", "pull", "the-peer/" + sys.argv[2]]))
+"""
+
+
+def _peers(host: Host, name: str) -> dict[str, Any]:
+    program = host.folder / "peer.py"
+    program.write_text(PEER)
+    return {"peers": [{"host": name, "address": "192.0.2.2:7717"}]}
+
+
+def test_another_host_is_asked_first(host: Host) -> None:
+    """Whatever the way in which it would come else: here a build."""
+    build = {"build": {"git": "https://example.com/vllm.git", "ref": "v1", "dockerfile": "Dockerfile"}}
+    host.engine.offer("the-peer/vllm/vllm-openai:build-1")
+    state = host.engine.state
+    state["registry"]["the-peer/vllm/vllm-openai:build-1"]["id"] = "sha256:built"
+    state["images"]["sha256:built"] = {"tags": [], "arch": "amd64"}
+    host.engine.write(state)
+    image = {"reference": "vllm/vllm-openai:build-1", **build, **_peers(host, "ops-01")}
+    done = host.run(image, vllm_image_peer_program=str(host.folder / "peer.py"))
+    asked = (host.folder / "engine.json.asked").read_text()
+    assert (
+        asked
+        == "['image', 'vllm/vllm-openai:build-1', '--platform', 'linux/amd64', '--from', 'ops-01=192.0.2.2:7717']\n"
+    )
+    assert [words[0] for words in host.fetched] == ["pull"], str(done)
+    assert "Would" not in done.text
+
+
+def test_without_a_peer_that_gives_it_is_fetched_and_that_is_said(host: Host) -> None:
+    host.engine.offer("vllm/vllm-openai:v1")
+    image = {"reference": "vllm/vllm-openai:v1", **_peers(host, "ops-02")}
+    done = host.run(image, vllm_image_peer_program=str(host.folder / "peer.py"))
+    assert done.rc == 0, str(done)
+    assert [words[0] for words in host.fetched] == ["pull"]
+    assert host.engine.tags == sorted([DEPLOY, "vllm/vllm-openai:v1"])

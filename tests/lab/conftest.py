@@ -42,6 +42,7 @@ _ORDER = [
     "test_secrets",
     "test_bad_worlds",
     "test_rollout",
+    "test_distribution",
     "test_main_job",
     "test_destroy",
     "test_wheel",

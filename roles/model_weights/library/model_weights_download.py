@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,15 @@ options:
   token: {description: Access token of the hub; the container gets it on its standard input., type: str, default: ""}
   proxies: {description: "Variables of the container: http_proxy, https_proxy, no_proxy.", type: dict, default: {}}
   download: {description: Whether to; else what somebody else brought is looked at., type: bool, default: true}
+  peers:
+    description: Hosts that are asked for a model before it is downloaded, in this order.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      host: {description: What it is called., type: str, required: true}
+      address: {description: "Where it gives, ADDRESS:PORT.", type: str, required: true}
+  peer_program: {description: Program of the host that takes from others., type: str, default: ""}
   attempts: {description: How often to try when the network fails., type: int, default: 4}
   timeout_s: {description: Seconds for one attempt., type: int, default: 21600}
   lock_timeout_s: {description: Seconds to wait for another download., type: int, default: 7200}
@@ -56,6 +66,7 @@ EXAMPLES = r"""
 RETURN = r"""
 complete: {description: Whether it was there already., type: bool, returned: always}
 commit: {description: Commit that the revision stands for., type: str, returned: when known}
+notice: {description: Why it did not come from another host., type: str, returned: when it should have}
 """
 
 CONTAINER_HOME = "/root/.cache/huggingface"
@@ -384,6 +395,31 @@ def download(module, params):
             shutil.rmtree(directory, ignore_errors=True)
 
 
+def from_peers(params):
+    """(the marker's content or None, why it does not come from another host). It holds no lock: the host that is waited
+    for may need it, where they share the directory."""
+    argv = [sys.executable, "-I", params["peer_program"], "weights", params["repo"], params["revision"]]
+    argv += ["--cache-dir", params["cache_dir"]]
+    for peer in params["peers"]:
+        argv += ["--from", f"{peer['host']}={peer['address']}"]
+    try:
+        done = subprocess.run(
+            argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=params["timeout_s"]
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"it was not there after {params['timeout_s']} s"
+    last = (done.stdout.strip().splitlines() or ["no reason given"])[-1]
+    if done.returncode:
+        return None, last
+    snapshot = repo_dir(params["cache_dir"], params["repo"]) / "snapshots" / json.loads(last)["commit"]
+    wrong, verified = wrong_blobs(snapshot)
+    if wrong:
+        return None, f"{wrong[0]} is not what it is named by"
+    content = {"repo": params["repo"], "revision": params["revision"], "commit": snapshot.name, "verified": verified}
+    write_marker(markers(params)[0], content)
+    return content, ""
+
+
 def finish(module, params, output, directory):
     """Place a plugin, or verify a model, and write the marker. Returns its content, and files that are not what they
     should be: they are gone then, and there is no marker."""
@@ -419,6 +455,7 @@ def fail(module, params, reason, output):
 
 def main():
     """Ansible's way in."""
+    peer = {"host": {"type": "str", "required": True}, "address": {"type": "str", "required": True}}
     module = AnsibleModule(
         argument_spec={
             "repo": {"type": "str", "required": True},
@@ -432,6 +469,8 @@ def main():
             "token": {"type": "str", "default": "", "no_log": True},
             "proxies": {"type": "dict", "default": {}},
             "download": {"type": "bool", "default": True},
+            "peers": {"type": "list", "elements": "dict", "options": peer, "default": []},
+            "peer_program": {"type": "str", "default": ""},
             "attempts": {"type": "int", "default": 4},
             "timeout_s": {"type": "int", "default": 21600},
             "lock_timeout_s": {"type": "int", "default": 7200},
@@ -446,6 +485,12 @@ def main():
         module.exit_json(changed=False, complete=True, commit=found.get("commit", ""))
     if module.check_mode:
         module.exit_json(changed=True, complete=False)
+    notice = {}
+    if params["peers"]:
+        content, why = from_peers(params)
+        if content:
+            module.exit_json(changed=True, complete=True, commit=content["commit"])
+        notice["notice"] = f"{params['repo']} does not come from another host: {why}"
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     lock_path = Path(params["cache_dir"]) / ".provision" / "lock"
@@ -466,7 +511,7 @@ def main():
             module.fail_json(msg=f"{error.filename} is missing on the host: is Docker installed?")
         except InterruptedDownloadError:
             module.fail_json(msg=f"{params['repo']}: the download was interrupted; run again.")
-    module.exit_json(changed=True, complete=True, commit=content.get("commit", ""))
+    module.exit_json(changed=True, complete=True, commit=content.get("commit", ""), **notice)
 
 
 def interrupt(_number, _frame):

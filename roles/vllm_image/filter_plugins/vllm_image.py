@@ -140,6 +140,13 @@ def build_argv(image, folder, variables=()):
     return [*argv, str(folder)]
 
 
+def peers_argv(image, program):
+    """The copy of an image from other hosts."""
+    argv = ["/usr/bin/env", "python3", "-I", program, "image", known_as(image["reference"])]
+    argv += ["--platform", image["platform"]]
+    return argv + [word for peer in image["peers"] for word in ("--from", f"{peer['host']}={peer['address']}")]
+
+
 def advice(answer, reference, logins, lacking=()):
     """What an operator can do about a pull that failed with `answer`. `logins`: by registry, the user whose password
     was given; `lacking`: mirrors that say that they do not have the image."""
@@ -197,6 +204,6 @@ class FilterModule:
     """Ansible's way in."""
 
     def filters(self):
-        names = (registry, known_as, missing, ids, build_argv, advice, archive_problem, size)
+        names = (registry, known_as, missing, ids, build_argv, peers_argv, advice, archive_problem, size)
         record_of = (record, given, outdated, still_ours, in_use, without, dump)
         return {f"vllm_image_{function.__name__}": function for function in (*names, *record_of)}

@@ -44,6 +44,7 @@ options:
   final: {description: Regular expression of words after which trying again is in vain., type: str, default: ""}
   timeout_s: {description: Seconds that all attempts may take together., type: int, default: 21600}
   wait_s: {description: Seconds to wait for the end., type: int, default: 10}
+  notice: {description: "What it means when it fails, where that is no failure of the run.", type: str, default: ""}
 author: provision
 """
 
@@ -73,6 +74,7 @@ rc: {description: Its exit code; -1 where there is none., type: int, returned: w
 progress: {description: How far it is., type: str, returned: waited}
 output: {description: The end of its log., type: str, returned: when it has ended}
 logins: {description: "By registry: who asks.", type: dict, returned: started}
+notice: {description: "The notice, with the job's last words.", type: str, returned: when it failed and there is one}
 """
 
 MARK = "provision: "
@@ -167,7 +169,10 @@ def wait(params):
     text = log_end(params["log"])
     code, words = ended(text)
     output = "\n".join(words.splitlines()[-LAST_LINES:])
-    return {"changed": code == 0, "finished": True, "rc": code, "progress": progress(text), "output": output}
+    told = {"changed": code == 0, "finished": True, "rc": code, "progress": progress(text), "output": output}
+    if code and params["notice"]:
+        told["notice"] = f"{params['notice']}: {output.splitlines()[-1] if output else 'no reason given'}"
+    return told
 
 
 def main():
@@ -187,6 +192,7 @@ def main():
             "final": {"type": "str", "default": ""},
             "timeout_s": {"type": "int", "default": 21600},
             "wait_s": {"type": "int", "default": 10},
+            "notice": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )

@@ -85,6 +85,15 @@ def test_the_last_task_of_the_playbook_is_the_one_that_is_waited_for() -> None:
     assert play["tasks"][-1]["name"] == LAST_TASK
 
 
+def test_what_went_another_way_than_it_should_have_is_told() -> None:
+    outcomes, heard = read(event("runner_on_ok", res={"changed": False, "notice": "not from gpu-02"}), stats())
+    assert short(heard) == [
+        ("a", "ok", "docker_engine: Install", ""),
+        ("a", "skipped", "docker_engine: Install", "not from gpu-02"),
+    ]
+    assert not outcomes.failed("a")
+
+
 def test_changes_of_tasks_that_are_not_logged_are_counted_in_the_end() -> None:
     outcomes, _ = read(
         event("runner_on_ok", res={"changed": True}),

@@ -46,6 +46,17 @@ def test_lines_tell_phases_changes_and_ends() -> None:
     ]
 
 
+def test_what_went_another_way_is_told_in_lines_and_above_the_table() -> None:
+    told = event("apply", "vllm_image: Copy a:1", "skipped", detail="a:1 does not come from another host: none has it")
+    text = "gpu-01  apply  vllm_image: Copy a:1: a:1 does not come from another host: none has it [skipped]"
+    assert plain(event("apply", "x"), told)[1:] == [text]
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with LiveProgress(console, ["gpu-01"]) as shown:
+        shown.take(told)
+    assert isinstance(console.file, io.StringIO)
+    assert text in console.file.getvalue()
+
+
 def test_something_long_is_heard_of_once_a_minute() -> None:
     assert plain(
         event("apply", "Pull x"),

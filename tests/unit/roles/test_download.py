@@ -277,6 +277,38 @@ def test_what_is_there_in_a_cache_of_somebody_else(params: dict[str, Any]) -> No
     assert download.present({**params, "file": "config.json"}) == (COMMIT, "")
 
 
+def _peer(tmp_path: Path, text: str) -> str:
+    program = tmp_path / "peer.py"
+    program.write_text(text)
+    return str(program)
+
+
+def test_a_model_of_another_host_is_marked_as_a_download_is(params: dict[str, Any], tmp_path: Path) -> None:
+    fill = f"""
+import json, pathlib, sys
+assert sys.argv[1:4] == ["weights", "org/model", "main"]
+assert sys.argv[4:] == ["--cache-dir", {params["cache_dir"]!r}, "--from", "a=192.0.2.1:1"]
+place = pathlib.Path({str(download.repo_dir(params["cache_dir"], "org/model"))!r})
+(place / "blobs").mkdir(parents=True)
+(place / "snapshots" / "{COMMIT}").mkdir(parents=True)
+(place / "blobs" / "{hashlib.sha256(b"x").hexdigest()}").write_text("x")
+(place / "snapshots" / "{COMMIT}" / "a.bin").symlink_to("../../blobs/{hashlib.sha256(b"x").hexdigest()}")
+print("came from a")
+print(json.dumps({{"from": "a", "commit": "{COMMIT}"}}))
+"""
+    params.update(peers=[{"host": "a", "address": "192.0.2.1:1"}], peer_program=_peer(tmp_path, fill), timeout_s=60)
+    content, why = download.from_peers(params)
+    assert (content, why) == ({"repo": "org/model", "revision": "main", "commit": COMMIT, "verified": 1}, "")
+    assert download.completed(params) == content
+
+
+def test_why_a_model_does_not_come_from_another_host(params: dict[str, Any], tmp_path: Path) -> None:
+    ends = "print('a: waiting'); raise SystemExit('a: does not answer')"
+    params.update(peers=[{"host": "a", "address": "192.0.2.1:1"}], peer_program=_peer(tmp_path, ends), timeout_s=60)
+    assert download.from_peers(params) == (None, "a: does not answer")
+    assert download.completed(params) is None
+
+
 def test_lock_is_held_by_one(tmp_path: Path) -> None:
     path = tmp_path / ".provision" / "lock"
     first = download.take_lock(path, 0)

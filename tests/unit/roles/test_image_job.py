@@ -172,5 +172,16 @@ def test_how_it_ended(text: str, told: tuple[int, str]) -> None:
     assert job.ended(text) == told
 
 
+def test_a_failure_that_is_none_of_the_run_is_a_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "is_alive", lambda _: False)
+    log = tmp_path / "log"
+    params = {"name": "x", "log": str(log), "wait_s": 1, "notice": "a:1 does not come from another host"}
+    log.write_text('gpu-01: does not answer\nprovision: {"rc": 1, "attempts": 1}\n')
+    assert job.wait(params)["notice"] == "a:1 does not come from another host: gpu-01: does not answer"
+    assert "notice" not in job.wait({**params, "notice": ""})
+    log.write_text('came from gpu-01\nprovision: {"rc": 0, "attempts": 1}\n')
+    assert "notice" not in job.wait(params)
+
+
 def test_a_log_that_is_not_there_yet(tmp_path: Path) -> None:
     assert job.log_end(tmp_path / "none") == ""

@@ -265,6 +265,17 @@ def test_a_build_gets_its_proxies_by_name() -> None:
     assert argv[-5:] == ["--build-arg", "https_proxy", "--build-arg", "no_proxy", "/src"]
 
 
+def test_other_hosts_are_asked_by_the_name_that_docker_knows() -> None:
+    peers = [{"host": "spark-01", "address": "192.0.2.1:7717"}, {"host": "spark-02", "address": "[2001:db8::2]:7717"}]
+    image = {"reference": f"vllm/vllm-openai:v1@sha256:{'a' * 64}", "platform": "linux/arm64", "peers": peers}
+    # fmt: off
+    assert ours.peers_argv(image, "/run/vllm-peers/peer.py") == [
+        "/usr/bin/env", "python3", "-I", "/run/vllm-peers/peer.py", "image", f"vllm/vllm-openai@sha256:{'a' * 64}",
+        "--platform", "linux/arm64", "--from", "spark-01=192.0.2.1:7717", "--from", "spark-02=[2001:db8::2]:7717",
+    ]
+    # fmt: on
+
+
 def test_the_text_of_a_record_is_stable() -> None:
     known = ours.given(ours.record(""), ["b:1", "a:1"], came("b:1", "a:1"))
     assert json.loads(ours.dump(known)) == known
