@@ -150,7 +150,7 @@ def _way(fleet: Fleet, host: Host, connections: Connections, to: str | None, env
             raise HostError(f"{host.name}: has no release", hint="it was never provisioned to the end")
         else:
             seen, release, secrets = planned(fleet, HostSurvey(host), transport, kept.serving, environment)
-            if seen.work:  # something came after it that never passed
+            if seen.changes:  # something came after it that never passed
                 return Way(host, release, seen, tuple(secrets.items()))
             if kept.before is None:
                 raise HostError(f"{host.name}: has no release before {kept.serving}, which it serves")
