@@ -33,6 +33,7 @@ def start(results: Results, repeat: int, others: Path | None) -> None:
     works["python -c pass"] = lambda: measure([sys.executable, "-c", "pass"])
     samples = in_turn(max(repeat, 5), works)
     bare = middle(samples["python -c pass"])
+    cpu = median(one.cpu_seconds for one in samples["provision --help"])
     row = Row(
         "program start",
         "`provision --help`",
@@ -40,7 +41,7 @@ def start(results: Results, repeat: int, others: Path | None) -> None:
         middle(samples["provision --help"]),
         "s",
         samples,
-        limit=f"Python itself needs {bare:.2f} s of it, Typer most of the rest",
+        limit=f"{cpu:.2f} s of processor time, Typer's for the most part; the rest waits for other work",
     )
     results.loads_s = {
         name: median(
