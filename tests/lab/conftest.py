@@ -43,6 +43,7 @@ _ORDER = [
     "test_bad_worlds",
     "test_rollout",
     "test_distribution",
+    "test_air_gap",
     "test_main_job",
     "test_destroy",
     "test_wheel",
