@@ -58,9 +58,10 @@ class Answer(Frozen):
     """who ended the last lease by hand, and why; "" where nobody did"""
 
 
-def take(transport: Transport, token: str, who: Who, for_s: float) -> Answer:
-    """Takes the lease where it is free, expired, or of a run of the same fleet and control machine."""
-    return _ask(transport, act="take", token=token, who=who.model_dump(), for_s=for_s)
+def take(transport: Transport, token: str, who: Who, for_s: float, over: str = "") -> Answer:
+    """Takes the lease where it is free, expired, or of a run of the same fleet and control machine. `over`: token of a
+    lease whose run is known to be dead."""
+    return _ask(transport, act="take", token=token, who=who.model_dump(), for_s=for_s, over=over)
 
 
 def renew(transport: Transport, token: str, who: Who, for_s: float) -> Answer:

@@ -68,7 +68,8 @@ def _take(request: Dict[str, Any], file: Dict[str, Any], now: float) -> Optional
     holder = file.get("holder")
     if holder and holder["token"] == request["token"]:
         return _renew(request, file, now)
-    if holder and holder["until"] > now and not _dead(holder, request):
+    over = holder and holder["token"] == request.get("over")
+    if holder and holder["until"] > now and not over and not _dead(holder, request):
         return None
     return _fresh(request, holder["token"] if holder else file.get("last", ""), now)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from provisioner.errors import LockedError, ProvisionError, UnreachableError
 from provisioner.fleet.models import Host
 from provisioner.history.rundir import current_user
-from provisioner.history.turn import control_id
+from provisioner.history.turn import control_id, holder
 from provisioner.hosts import lease
 from provisioner.hosts.lease import Answer, Who
 from provisioner.plan.facts import Facts
@@ -134,8 +134,15 @@ class Leases:
         return holders
 
     def _take(self, host: Host) -> Answer | None:
+        """None where the host cannot be reached. The lease of a run that died on this machine is taken over at once,
+        whatever its fleet: nobody has its turn here."""
         try:
-            return lease.take(self._connections.connect(host), self._token, self._who, self._timing.lease_s)
+            transport = self._connections.connect(host)
+            answer = lease.take(transport, self._token, self._who, self._timing.lease_s)
+            there = answer.holder
+            if answer.done or there is None or there.control != self._who.control or holder(there.fleet) is not None:
+                return answer
+            return lease.take(transport, self._token, self._who, self._timing.lease_s, over=there.token)
         except UnreachableError:
             self._connections.drop(host)
             return None

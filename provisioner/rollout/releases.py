@@ -71,7 +71,9 @@ def kept(transport: Transport) -> Kept:
     )
     result = _must(_root(transport, script), transport.host, "list its releases")
     first, _, rest = result.stdout.partition("\n")
-    found = [_parsed(line, transport.host, "") for line in rest.splitlines() if line.strip()]
+    found = [
+        _parsed(line, transport.host, "") for line in rest.split("\n") if line.strip()
+    ]  # texts hold other separators of lines
     serving = parsed_current(first)
     ordered = sorted(found, key=lambda release: release.accepted_at, reverse=True)
     return Kept(serving.id if serving else None, tuple(ordered))

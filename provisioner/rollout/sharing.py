@@ -126,7 +126,7 @@ def sharing(survey: Survey, connections: Connections, on_event: OnEvent) -> Iter
         found = _together(start_one, names)
         yield Sharing(survey, {name: address for name, address in found if address}, connections)
     finally:
-        end = f"systemctl stop {UNIT}; rm -rf {HOME}; rmdir {SPOOL} 2>/dev/null"
+        end = f"systemctl stop {UNIT}; rm -rf {HOME} {SPOOL}"
         _together(lambda name: _run_on(survey.fleet.host(name), end, connections), names)
 
 

@@ -218,3 +218,21 @@ def wait_until(ready: object) -> None:
     while not ready():  # type: ignore[operator]
         assert time.monotonic() < end, "waited 10 s"
         time.sleep(0.005)
+
+
+def test_a_run_that_died_on_this_machine_is_in_no_way_whatever_its_fleet(
+    hosts: LeaseHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = A.model_copy(update={"fleet": "other", "run": "run-0"})
+    run(hosts, "ab", other).take(0, nothing)
+    monkeypatch.setattr(module, "holder", lambda fleet: "somebody" if fleet == "other" else None)
+    with pytest.raises(LockedError):
+        run(hosts, "ab", A).take(0, nothing)
+    monkeypatch.setattr(module, "holder", lambda _fleet: None)
+    run(hosts, "ab", A).take(0, nothing)
+    holder = hosts.holder("a")
+    assert holder
+    assert holder["run"] == A.run
+    # of another machine nobody knows whether it is alive
+    with pytest.raises(LockedError):
+        run(hosts, "ab", B).take(0, nothing)
