@@ -38,3 +38,5 @@ def test_interrupted_put_back_gone_on_with_and_written(lab: Lab, served: str) ->
     written = yaml.safe_load(fleet.read_text())["servers"]["sim"]
     wanted = {"as it is": 8, "max_num_seqs 2": 2}[found["chosen"]]
     assert written["max_num_seqs"] == wanted, str(done)
+    lab.write_fleet("sim", [served])
+    assert lab.run("plan", fleet).rc == 0  # the server is as other tests know it
