@@ -52,22 +52,6 @@ def test_ctrl_c_while_docker_is_installed(lab: Lab, free_host: str, fleet: Path)
     _nobody_left(lab)
 
 
-def test_ssh_cut_while_docker_is_installed(lab: Lab, free_host: str, fleet: Path) -> None:
-    before = lab.runs(NAME)
-    with lab.started(fleet, "--yes") as run:
-        run.wait_for_task(NAME, before, "docker_engine: Install the packages")
-        cut = shell(free_host, "pkill -e -f '^sshd-session: [o]ps'; true")
-        assert "killed" in cut, cut
-        code = run.wait(120)
-        assert code == 4, run.text
-        assert f"{free_host}: unreachable: lost during “docker_engine: Install the packages”" in run.text
-    record = lab.record(NAME)
-    assert record["hosts"][free_host]["state"] == "failed", record
-    assert record["hosts"][free_host]["phase"] == "apply", record
-    assert record["hosts"][free_host]["task"] == "docker_engine: Install the packages", record
-    _nobody_left(lab)
-
-
 def test_kill_9_while_the_image_is_pulled(lab: Lab, free_host: str, fleet: Path) -> None:
     before = lab.runs(NAME)
     with lab.started(fleet, "--yes") as run:
@@ -80,6 +64,24 @@ def test_kill_9_while_the_image_is_pulled(lab: Lab, free_host: str, fleet: Path)
     # nobody was left to write it down, but the events are on the disk
     last = (lab.latest_run(NAME) / "events.jsonl").read_text().splitlines()[-1]
     assert "vllm_image: Pull" in last, last
+    _nobody_left(lab)
+
+
+def test_ssh_cut_while_the_model_is_fetched(lab: Lab, free_host: str) -> None:
+    task = f"model_weights: Download {FP8}"
+    fleet = lab.write_fleet(NAME, [free_host], top_rollout={"rollback": "never"})
+    before = lab.runs(NAME)
+    with lab.started(fleet, "--yes") as run:
+        run.wait_for_task(NAME, before, task)
+        cut = shell(free_host, "pkill -e -f '^sshd-session: [o]ps'; true")
+        assert "killed" in cut, cut
+        code = run.wait(120)
+        assert code == 4, run.text
+        assert f"{free_host}: unreachable: lost during “{task}”" in run.text
+    record = lab.record(NAME)
+    assert record["hosts"][free_host]["state"] == "failed", record
+    assert record["hosts"][free_host]["phase"] == "apply", record
+    assert record["hosts"][free_host]["task"] == task, record
     _nobody_left(lab)
 
 
