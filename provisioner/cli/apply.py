@@ -297,8 +297,13 @@ def executed(
             run.save(f"changes/{name}.json", (host.changes or Changes(host=name)).model_dump_json(indent=1))
         with interrupt_flag() as interrupted:
             gate = BaselineGate(run.store, fleet)
-            stop = lambda: interrupted() or bool(leases.lost)  # noqa: E731
-            told = replace(options, interrupted=stop, on_verdict=_recorded(run), speed_gate=gate.judge, pace=gate.pace)
+            told = replace(
+                options,
+                interrupted=leases.stopped_by(interrupted),
+                on_verdict=_recorded(run),
+                speed_gate=gate.judge,
+                pace=gate.pace,
+            )
             ended = do(seen, connections, run, told)
             gate.accept(run.record.id, ended.outcomes)
             mended(

@@ -91,7 +91,7 @@ def _recorded(
     code = Exit.HOST_FAILED
     try:
         with interrupt_flag() as interrupted, shown(names, run) as on_event:
-            stop = lambda: interrupted() or bool(leases.lost)  # noqa: E731
+            stop = leases.stopped_by(interrupted)
             results = removal.destroy(fleet, seen, run.path, asked, on_event=on_event, interrupted=stop)
         run.save("removal.json", show.as_json(seen, results, run.path))
         code = removal.worst(results)

@@ -98,10 +98,6 @@ def _next(after: datetime, clock: str | None, zone: tzinfo | None) -> datetime |
     """The first time of that clock after a time."""
     if clock is None:
         return None
-    wanted = time.fromisoformat(clock)
-    for days in (0, 1):
-        day = after.date() + timedelta(days=days)
-        found = datetime.combine(day, wanted, tzinfo=zone or after.tzinfo)
-        if found > after:
-            return found
-    raise AssertionError("a day has every time of the clock")  # pragma: no cover
+    wanted, zone = time.fromisoformat(clock), zone or after.tzinfo
+    today = datetime.combine(after.date(), wanted, tzinfo=zone)
+    return today if today > after else datetime.combine(after.date() + timedelta(days=1), wanted, tzinfo=zone)

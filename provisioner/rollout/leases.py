@@ -75,6 +75,10 @@ class Leases:
         """Whether no other run had one of the hosts since these facts were seen."""
         return all(_mark(facts.get(host.name)) == self._last[host.name] for host in self._taken)
 
+    def stopped_by(self, interrupted: Callable[[], bool]) -> Callable[[], bool]:
+        """Whether the run must stop: somebody interrupted it, or somebody else has a host by now."""
+        return lambda: interrupted() or bool(self.lost)
+
     def renew(self, connections: Connections) -> None:
         """Once. A host that does not answer is tried again the next time."""
 
