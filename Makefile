@@ -27,10 +27,6 @@ proof: setup
 rollouts: setup
 	@$(BIN)/python scripts/rollouts
 
-## make bench     how fast, beside Ansible and pyinfra: benchmarks/results/; needs the lab, half an hour
-bench: setup
-	@scripts/bench
-
 ## make rollouts  waves, gates, going back and kill -9 on rehearsal hosts, a line each
 rollouts: setup
 	@$(BIN)/python scripts/rollouts
