@@ -42,12 +42,13 @@ _ORDER = [
     "test_secrets",
     "test_bad_worlds",
     "test_rollout",
-    "test_distribution",
     "test_air_gap",
+    "test_distribution",
     "test_main_job",
     "test_destroy",
     "test_wheel",
 ]
+# test_air_gap needs a fresh host, which test_distribution uses afterwards.
 # test_survives and test_interrupted leave their hosts as they made them, which test_hostile_values begins by mending
 
 
