@@ -154,6 +154,27 @@ def test_a_locked_image_is_confirmed_by_the_registry_and_not_fetched(three: Lab)
     fleet.with_suffix(".lock").unlink()
 
 
+def test_a_build_is_made_once(three: Lab) -> None:
+    build = {
+        "git": f"git://{three.gateway}/vllm",
+        "ref": "v0.12.0",
+        "dockerfile": "docker/Dockerfile",
+        "target": "vllm-openai",
+        "args": {"CUDA_VERSION": "13.0.1"},  # the base image that the lab has
+    }
+    image = {"default": {"build": build}}
+    done = three.run(
+        three.write_fleet("distribution-built", HOSTS[:2], image=image, top_distribution="peers"), "--yes", "--smoke"
+    )
+    assert done.rc == 0, str(done)
+    logs = [_log(host) for host in HOSTS[:2]]
+    assert "[internal] load build definition" in logs[0]
+    assert "[internal]" not in logs[1]
+    assert f"came from {FIRST}" in logs[1]
+    ids = [shell(host, "docker inspect vllm-sim --format '{{.Image}}'") for host in HOSTS[:2]]
+    assert ids[0] == ids[1]
+
+
 def _log(host: str) -> str:
     """Of the image that came last."""
     return shell(host, "cat $(ls -t /var/log/vllm/vllm-image-*.log | head -1)")
