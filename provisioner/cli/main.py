@@ -347,6 +347,7 @@ def tune(
         bool, typer.Option("--fresh", help="Measure everything anew, what an earlier tuning measured too.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Restart the server without asking.")] = False,
+    lock_wait: LockWait = 0.0,
     json: Json = False,
 ) -> None:
     """Try settings of a server on a host and show which are best; the server is put back, whatever happens."""
@@ -364,6 +365,7 @@ def tune(
         fresh=fresh,
         yes=yes,
         json=json,
+        lock_wait_s=lock_wait,
     )
     raise typer.Exit(command.command(fleet, flags))
 

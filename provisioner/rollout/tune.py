@@ -201,7 +201,8 @@ class _Tuning:
             self._tell("done", f"{len(self._record.measured)} points", "ok")
             return
         try:
-            put_back(self._work, "back")
+            with self._work.regained():
+                put_back(self._work, "back")
         except ProvisionError as error:
             path = self._work.seen.fleet.path
             error.hint = f"{self._work.server} was not put back; `provision {path}` brings the host to its plan again"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from reports import latency, result
 from worlds import World, proven
 
 from provisioner.apply.runner import HostResult
-from provisioner.errors import Exit, HostError, ProvisionError, UnreachableError
+from provisioner.errors import Exit, HostError, LockedError, ProvisionError, UnreachableError
 from provisioner.fleet.models import Fleet
 from provisioner.history.events import Event
 from provisioner.history.rundir import Run, create_run
@@ -226,6 +228,25 @@ def test_a_server_that_cannot_be_put_back_is_told_and_stays_in_the_record(hands:
     )
     assert hands.record().owed
     assert len(hands.record().measured) == 1
+
+
+def test_a_host_that_somebody_else_has_by_now_is_not_put_back(hands: Hands) -> None:
+    """Its lease was taken from the run: two at once would be in each other's way."""
+
+    @contextmanager
+    def regained() -> Iterator[None]:
+        hands.log.append("regained")
+        raise LockedError("a: eve", hint="wait")
+        yield
+
+    work = replace(hands.work(), regained=regained)
+    with pytest.raises(LockedError) as caught:
+        tune(work, planned(work, [Candidate(settings=(("max_num_seqs", 16),))]))
+    assert str(caught.value) == (
+        "a: eve\n  hint: nemotron was not put back; `provision fleet.yaml` brings the host to its plan again"
+    )
+    assert hands.log == ["apply 16 1", "measure 16 at 16", "regained"]
+    assert hands.record().owed
 
 
 def test_a_host_that_is_not_as_planned_afterwards_is_told(hands: Hands) -> None:
