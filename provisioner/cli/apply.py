@@ -16,7 +16,7 @@ from provisioner.cli.events import shown as _shown
 from provisioner.cli.lock import previous, relock
 from provisioner.cli.lock import show as show_lock
 from provisioner.cli.rolling import Ended, check_approval, rolled_out
-from provisioner.errors import Exit, ProvisionError, UsageError
+from provisioner.errors import Exit, UsageError
 from provisioner.fleet.load import load_fleet
 from provisioner.fleet.models import Fleet
 from provisioner.fleet.recipes import Recipe, find_recipe
@@ -272,6 +272,7 @@ def executed(
 ) -> Exit:
     """Do it and report, with a record of it however it ends, and tell those who want to know."""
     from provisioner.cli.told import notifier_of, tell_end, tell_step
+    from provisioner.history.finishing import finishing
     from provisioner.history.rundir import create_run
     from provisioner.rollout.baseline import BaselineGate
     from provisioner.rollout.drift import drift_of, mended, remembered
@@ -285,11 +286,15 @@ def executed(
         hosts=[host.host.name for host in seen.work],
         secrets=tuple(seen.secrets.values()),
     )
-    code, ended = Exit.HOST_FAILED, Ended(())
+    ended = Ended(())
     notifier = notifier_of(seen, name)
     run.on_step = lambda step: tell_step(notifier, step)
-    notifier.tell("started", show.started(seen), hosts=[host.host.name for host in seen.work])
-    try:
+
+    def told_end(code: Exit) -> None:
+        tell_end(notifier, code, ended.outcomes, ended.course.reason if ended.course else "")
+
+    with finishing(run, told_end) as end:
+        notifier.tell("started", show.started(seen), hosts=[host.host.name for host in seen.work])
         drift = remembered(drift_of(seen), run.store)
         for host in seen.fit:
             name = host.host.name
@@ -309,17 +314,8 @@ def executed(
             mended(
                 drift, [one.host for one in ended.outcomes if one.exit_code == Exit.OK and not one.pending], run.store
             )
-        code = _report(json, seen, ended, run)
-    except KeyboardInterrupt:
-        code = Exit.INTERRUPTED
-        raise
-    except ProvisionError as error:
-        code = Exit(error.exit_code)
-        raise
-    finally:
-        run.finish(code)
-        tell_end(notifier, code, ended.outcomes, ended.course.reason if ended.course else "")
-    return code
+        end.code = _report(json, seen, ended, run)
+    return end.code
 
 
 def _too_late(deadline: Deadline | None, fleet: str) -> Callable[[Sequence[str]], str | None]:

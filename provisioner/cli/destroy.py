@@ -13,8 +13,9 @@ from provisioner.cli import show_removal as show
 from provisioner.cli.apply import load_hosts
 from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
 from provisioner.cli.events import shown
-from provisioner.errors import Exit, ProvisionError, UsageError
+from provisioner.errors import Exit, UsageError
 from provisioner.fleet.models import Fleet
+from provisioner.history.finishing import finishing
 from provisioner.history.rundir import create_run, new_name
 from provisioner.history.turn import turn
 from provisioner.hosts.ssh import connect
@@ -88,23 +89,14 @@ def _recorded(
 ) -> Exit:
     names = [one.host.name for one in seen if one.work]
     run = create_run(fleet.name, name=name, command=sys.argv, fleet_path=fleet.path, hosts=names)
-    code = Exit.HOST_FAILED
-    try:
+    with finishing(run) as end:
         with interrupt_flag() as interrupted, shown(names, run) as on_event:
             stop = leases.stopped_by(interrupted)
             results = removal.destroy(fleet, seen, run.path, asked, on_event=on_event, interrupted=stop)
         run.save("removal.json", show.as_json(seen, results, run.path))
-        code = removal.worst(results)
+        end.code = removal.worst(results)
         _print(flags, seen, results, run.path)
-    except KeyboardInterrupt:
-        code = Exit.INTERRUPTED
-        raise
-    except ProvisionError as error:
-        code = Exit(error.exit_code)
-        raise
-    finally:
-        run.finish(code)
-    return code
+    return end.code
 
 
 def _print(flags: DestroyFlags, seen: Sequence[HostLook], results: Sequence[HostResult], run_dir: Path | None) -> None:

@@ -14,10 +14,11 @@ from provisioner.cli.apply import _connections, _load, _survey
 from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
 from provisioner.cli.events import shown
 from provisioner.cli.show_tuning import summary
-from provisioner.errors import Exit, ProvisionError, UsageError
+from provisioner.errors import Exit, UsageError
 from provisioner.fleet.models import Fleet, Server
 from provisioner.fleet.recipes import Recipe
 from provisioner.fleet.rewrite import write_settings
+from provisioner.history.finishing import finishing
 from provisioner.history.progress import duration
 from provisioner.history.rundir import Run, create_run
 from provisioner.history.tuning import TunedPoint, Tuning, known_points, tunings
@@ -142,8 +143,7 @@ def _tuned(
         hosts=[host],
         secrets=tuple(seen.secrets.values()),
     )
-    code = Exit.HOST_FAILED
-    try:
+    with finishing(run) as end:
         plan = seen.hosts[0].plan
         run.save(f"plans/{host}.json", plan.model_dump_json(indent=1) if plan else "{}")
         with interrupt_flag() as interrupted, shown([host], run) as on_event:
@@ -160,16 +160,8 @@ def _tuned(
                 work.seen = survey()
             result = tune(work, planned(work, asked.candidates(seen)))
             stopped = stop()
-        code = _told(asked, result, run, stopped=stopped)
-    except KeyboardInterrupt:
-        code = Exit.INTERRUPTED
-        raise
-    except ProvisionError as error:
-        code = Exit(error.exit_code)
-        raise
-    finally:
-        run.finish(code)
-    return code
+        end.code = _told(asked, result, run, stopped=stopped)
+    return end.code
 
 
 def _told(asked: _Asked, result: Tuning, run: Run, *, stopped: bool) -> Exit:
