@@ -99,14 +99,16 @@ def apply(
     json: Json = False,
 ) -> None:
     """Bring every host to its plan, validate every server, show the table."""
-    from provisioner.cli import apply as command
-
     if check and bundle:
         raise UsageError("--check asks the roles, which look for no bundle: `plan --bundle` tells what would change")
-    if check:
-        raise typer.Exit(command.check(fleet, hosts, strategy=strategy, json=json, diff=diff))
-    if dry_run:
-        raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff, update_lock=update_lock, bundle=bundle))
+    if check or dry_run:
+        from provisioner.cli import plan as looking
+
+        if check:
+            raise typer.Exit(looking.check(fleet, hosts, strategy=strategy, json=json, diff=diff))
+        raise typer.Exit(looking.plan(fleet, hosts, json=json, diff=diff, update_lock=update_lock, bundle=bundle))
+    from provisioner.cli import apply as command
+
     options = command.ApplyFlags(
         yes=yes,
         hosts=tuple(hosts),
@@ -133,7 +135,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Show what would change on each host and why; changes no host. Exits 0 when nothing would, 5 otherwise."""
-    from provisioner.cli import apply as command
+    from provisioner.cli import plan as command
 
     raise typer.Exit(command.plan(fleet, hosts, json=json, diff=diff, update_lock=update_lock, bundle=bundle))
 
@@ -226,7 +228,7 @@ def lock(
 
     With a lock beside the fleet file, all commands use what is locked. Looks at the hosts for what they need.
     """
-    from provisioner.cli import apply as command
+    from provisioner.cli import lock as command
 
     raise typer.Exit(command.lock(fleet, hosts, facts, update=update_lock, check=check, json=json))
 
@@ -295,7 +297,7 @@ def explain(
 @app.command(epilog="Example: provision probe fleet.yaml --json")
 def probe(fleet: FleetFile, hosts: Hosts = _NO_HOSTS, json: Json = False) -> None:
     """Show what is on each host; changes nothing."""
-    from provisioner.cli import apply as command
+    from provisioner.cli import probe as command
 
     raise typer.Exit(command.probe(fleet, hosts, json=json))
 
@@ -309,7 +311,7 @@ def validate(
     json: Json = False,
 ) -> None:
     """Prove the servers that run as planned, changing nothing."""
-    from provisioner.cli import apply as command
+    from provisioner.cli import validate as command
 
     raise typer.Exit(command.validate(fleet, hosts, smoke=smoke, json=json, lock_wait_s=lock_wait))
 
@@ -380,7 +382,7 @@ def render(
     facts: FactsFile = None,
 ) -> None:
     """Write the Ansible inventory with every host's variables, and under files/ every file as it will stand."""
-    from provisioner.cli import apply as command
+    from provisioner.cli import render as command
 
     raise typer.Exit(command.render(fleet, hosts, output, facts))
 

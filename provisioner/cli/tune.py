@@ -10,9 +10,9 @@ from typing import Any, Literal, cast
 
 from provisioner.cli import show
 from provisioner.cli.alone import alone
-from provisioner.cli.apply import _connections, _load, _survey
-from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
+from provisioner.cli.console import allowed, interrupt_flag, out, say
 from provisioner.cli.events import shown
+from provisioner.cli.looking import connections_to, load, surveyed
 from provisioner.cli.show_tuning import summary
 from provisioner.errors import Exit, UsageError
 from provisioner.fleet.models import Fleet, Server
@@ -87,19 +87,19 @@ def command(path: Path, flags: TuneFlags) -> Exit:
         raise UsageError(f"--pick {flags.pick}: expected one of {', '.join(PICKS)}")
     axes, concurrency = tuple(parse_axis(text) for text in flags.sweep), _counts(flags.concurrency)
     budget_s = seconds_of(flags.budget)
-    whole, _ = _load(path, ())
+    whole, _ = load(path, ())
     host, server = _which(whole, flags)
-    fleet, recipes = _load(path, [host])
+    fleet, recipes = load(path, [host])
     asked = _Asked(path, flags, fleet, host, server, axes, concurrency, budget_s)
     environment = take_from_environment(fleet)
 
     def survey() -> Survey:
-        return _survey(fleet, recipes, connections, environment)
+        return surveyed(fleet, recipes, connections, environment)
 
     def do(seen: Survey, name: str, leases: Leases) -> Exit:
         return _tuned(asked, seen, survey, recipes, connections, name, leases)
 
-    with _connections(fleet) as connections:
+    with connections_to(fleet) as connections:
         return alone(
             *(fleet, connections, lambda: _looked(asked, survey()), do),
             wait_s=flags.lock_wait_s,
@@ -117,7 +117,9 @@ def _looked(asked: _Asked, seen: Survey) -> Survey | Exit:
         say(f"{host}: not as planned; run `provision {path}` first, or `provision plan {path}` to see why")
         return Exit.CHANGES
     say(_intent(host, asked.server, asked.candidates(seen), asked.budget_s))
-    if not asked.flags.yes and not _allowed(host, asked.server):
+    if not asked.flags.yes and not allowed(
+        f"{asked.server} on {host} does not serve while it is restarted. Go on?", "restart the server"
+    ):
         say("nothing was changed")
         return Exit.CHANGES
     return seen
@@ -231,12 +233,6 @@ def _intent(host: str, name: str, listed: Sequence[Candidate], budget_s: int) ->
     lines = [f"{host}: {name} is restarted with other settings and measured, {len(listed)} points at most within"]
     lines[0] += f" {duration(budget_s)}; then it is put back:"
     return "\n".join([*lines, *(f"  {one.label}" for one in listed)])
-
-
-def _allowed(host: str, name: str) -> bool:
-    if not at_terminal():
-        raise UsageError("there is no terminal to ask at", hint="add --yes to restart the server without asking")
-    return confirm(f"{name} on {host} does not serve while it is restarted. Go on?")
 
 
 def _chosen(result: Tuning, flags: TuneFlags) -> report.Tried | None:

@@ -134,7 +134,7 @@ def test_errors_become_messages_and_exit_codes(
     def refuse(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("provisioner.cli.apply.probe", refuse)
+    monkeypatch.setattr("provisioner.cli.probe.probe", refuse)
     assert run(["probe", "fleet.yaml"]) == code
     assert capsys.readouterr().err == said
 
@@ -143,7 +143,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("provisioner.cli.apply.probe", bug)
+    monkeypatch.setattr("provisioner.cli.probe.probe", bug)
     with pytest.raises(RuntimeError, match="a bug"):
         run(["probe", "fleet.yaml"])
 

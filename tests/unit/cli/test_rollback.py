@@ -16,7 +16,6 @@ from builders import converged, facts, fleet, plan, server
 from leasing import LeaseHosts
 from worlds import proven
 
-from provisioner.cli import rollback as module
 from provisioner.cli.main import flags_of_apply, run
 from provisioner.errors import Exit, UnreachableError
 from provisioner.hosts.fake import FakeTransport
@@ -71,7 +70,7 @@ class Stage:
         self.leases = LeaseHosts(monkeypatch, folder / "leases")
         self.passes = True
         monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
-        monkeypatch.setattr(module, "connect", self.connect)
+        monkeypatch.setattr("provisioner.cli.looking.connect", self.connect)
         monkeypatch.setattr(rollback, "probe", lambda transport, _: self.host(transport.host).seen(transport.host))
         monkeypatch.setattr(rollback, "execute", self.execute)
 

@@ -17,7 +17,6 @@ from leasing import LeaseHosts
 from reports import latency, result
 from worlds import World, proven
 
-from provisioner.cli import apply as reaching
 from provisioner.cli import tune as module
 from provisioner.cli.main import run
 from provisioner.errors import Exit, HostError, LockedError
@@ -62,7 +61,7 @@ class Stage:
         monkeypatch.setattr(module, "put_back", self.put_back)
         self.backs: list[str] = []
         self.patch, self.leases = monkeypatch, LeaseHosts(monkeypatch, folder / "leases")
-        monkeypatch.setattr(reaching, "connect", lambda host, _: self.leases.transport(host.name))
+        monkeypatch.setattr("provisioner.cli.looking.connect", lambda host, _: self.leases.transport(host.name))
 
     def probe_all(self, *given: Any) -> Iterator[ProbeResult]:
         for found in self.world.probe_all(*given):
