@@ -8,7 +8,8 @@ import pytest
 import typer
 
 from provisioner.cli import main
-from provisioner.cli.main import app, run, with_default_command
+from provisioner.cli.main import app, run
+from provisioner.cli.words import with_default_command
 from provisioner.errors import Exit, HostError, InputError, Problem, UnreachableError, UsageError
 
 COMMANDS = (
