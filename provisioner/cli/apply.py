@@ -11,12 +11,11 @@ from provisioner.cli import show
 from provisioner.cli.alone import alone
 from provisioner.cli.console import allowed, say
 from provisioner.cli.doing import executed, report, strategy_of
-from provisioner.cli.looking import connections_to, load, surveyed, worst
+from provisioner.cli.looking import check_bundle, connections_to, load, surveyed, worst
 from provisioner.cli.rolling import Ended, check_approval, rolled_out
 from provisioner.errors import Exit
 from provisioner.rollout.execute import HostOutcome, Options
 from provisioner.rollout.secrets import take_from_environment
-from provisioner.rollout.store import check as check_files
 from provisioner.rollout.survey import Survey
 from provisioner.rollout.waves import turns
 
@@ -87,9 +86,7 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
         if not flags.yes and not allowed(f"Change {len(seen.work)} of {len(seen.hosts)} hosts?", "change hosts"):
             say("nothing was changed")
             return Exit.CHANGES
-        if seen.bundle:
-            say(f"checking {seen.bundle}")
-            check_files(seen.bundle, [blob for host in seen.work if host.bundled for blob in host.bundled.blobs()])
+        check_bundle(seen)
         return seen
 
     def do(seen: Survey, name: str, leases: Leases) -> Exit:

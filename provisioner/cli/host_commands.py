@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from provisioner.cli.options import NONE, FleetFile, Hosts, Json, LockWait
+from provisioner.cli.options import NONE, Bundle, FleetFile, Hosts, Json, LockWait
 
 app = typer.Typer()
 
@@ -67,6 +67,7 @@ def tune(
         bool, typer.Option("--fresh", help="Measure everything anew, what an earlier tuning measured too.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Restart the server without asking.")] = False,
+    bundle: Bundle = None,
     lock_wait: LockWait = 0.0,
     json: Json = False,
 ) -> None:
@@ -86,6 +87,7 @@ def tune(
         yes=yes,
         json=json,
         lock_wait_s=lock_wait,
+        bundle=bundle,
     )
     raise typer.Exit(command.command(fleet, flags))
 

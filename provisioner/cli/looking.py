@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from provisioner.cli.console import say
 from provisioner.cli.events import shown
 from provisioner.cli.relock import relock
 from provisioner.errors import Exit, UsageError
@@ -18,6 +19,7 @@ from provisioner.rollout.execute import HostOutcome, exit_code
 from provisioner.rollout.locking import check_survey, read_lock, without_images
 from provisioner.rollout.secrets import take_from_environment
 from provisioner.rollout.sharing import with_peers
+from provisioner.rollout.store import check as check_files
 from provisioner.rollout.store import read_bundle
 from provisioner.rollout.survey import Survey, planned_again, survey
 
@@ -85,6 +87,14 @@ def surveyed(
         seen = planned_again(seen, recipes, moved, compare=compare, environment=environment)
     check_survey(seen, recipes, images=not bundle)
     return with_peers(seen)
+
+
+def check_bundle(seen: Survey) -> None:
+    """Reads all that hosts with work get from the bundle. UsageError names every file that is not what it was."""
+    blobs = [blob for host in seen.work if host.bundled for blob in host.bundled.blobs()]
+    if seen.bundle and blobs:
+        say(f"checking {seen.bundle}")
+        check_files(seen.bundle, blobs)
 
 
 def looked_at(path: Path, hosts: Sequence[str]) -> Survey:

@@ -12,7 +12,7 @@ from provisioner.cli import show
 from provisioner.cli.alone import alone
 from provisioner.cli.console import allowed, interrupt_flag, out, say
 from provisioner.cli.events import shown
-from provisioner.cli.looking import connections_to, load, surveyed
+from provisioner.cli.looking import check_bundle, connections_to, load, surveyed
 from provisioner.cli.show_tuning import summary
 from provisioner.errors import Exit, UsageError
 from provisioner.fleet.models import Fleet, Server
@@ -56,6 +56,7 @@ class TuneFlags:
     yes: bool
     json: bool
     lock_wait_s: float = 0.0
+    bundle: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def command(path: Path, flags: TuneFlags) -> Exit:
     environment = take_from_environment(fleet)
 
     def survey() -> Survey:
-        return surveyed(fleet, recipes, connections, environment)
+        return surveyed(fleet, recipes, connections, environment, bundle=flags.bundle)
 
     def do(seen: Survey, name: str, leases: Leases) -> Exit:
         return _tuned(asked, seen, survey, recipes, connections, name, leases)
@@ -112,9 +113,10 @@ def _looked(asked: _Asked, seen: Survey) -> Survey | Exit:
     if seen.unfit:
         say(show.problems(seen))
         return seen.unfit[0].exit_code
-    host, path = asked.host, asked.path
+    host = asked.host
     if seen.hosts[0].changes and _owed(asked.earlier()) is None:
-        say(f"{host}: not as planned; run `provision {path}` first, or `provision plan {path}` to see why")
+        plan = seen.command.replace("provision", "provision plan", 1)
+        say(f"{host}: not as planned; run `{seen.command}` first, or `{plan}` to see why")
         return Exit.CHANGES
     say(_intent(host, asked.server, asked.candidates(seen), asked.budget_s))
     if not asked.flags.yes and not allowed(
@@ -122,6 +124,7 @@ def _looked(asked: _Asked, seen: Survey) -> Survey | Exit:
     ):
         say("nothing was changed")
         return Exit.CHANGES
+    check_bundle(seen)
     return seen
 
 
@@ -162,17 +165,17 @@ def _tuned(
                 work.seen = survey()
             result = tune(work, planned(work, asked.candidates(seen)))
             stopped = stop()
-        end.code = _told(asked, result, run, stopped=stopped)
+        end.code = _told(asked, result, run, seen.command, stopped=stopped)
     return end.code
 
 
-def _told(asked: _Asked, result: Tuning, run: Run, *, stopped: bool) -> Exit:
-    """Writes what is asked for and says all of it."""
+def _told(asked: _Asked, result: Tuning, run: Run, again: str, *, stopped: bool) -> Exit:
+    """Writes what is asked for and says all of it. `again`: the command that brings it to the host."""
     flags, chosen = asked.flags, _chosen(result, asked.flags)
     code = Exit.INTERRUPTED if stopped else Exit.OK if result.measured else Exit.HOST_FAILED
     where = ""
     if flags.write and not stopped:
-        where = _write(asked.path, _written(asked.fleet, asked.host, asked.server), chosen, asked.host)
+        where = _write(asked, chosen, again)
         code = code if chosen else Exit.GATE_FAILED
     run.save("report.json", _data(result, flags, chosen))
     out(_data(result, flags, chosen) if flags.json else summary(result, flags.max_tpot_ms))
@@ -204,10 +207,6 @@ def _which(fleet: Fleet, flags: TuneFlags) -> tuple[str, str]:
         raise UsageError(f"{len(fitting)} servers could be meant", hint=f"say which one with {missing}")
     names = dict.fromkeys(server.name for host in hosts for server in fleet.servers_on(host))
     raise UsageError(f"--server {flags.server}: not on {flags.host or 'any host'}; there: {', '.join(names) or 'none'}")
-
-
-def _written(fleet: Fleet, host: str, name: str) -> Server:
-    return next(one for one in fleet.servers_on(host) if one.name == name)
 
 
 def _counts(text: str | None) -> tuple[int, ...]:
@@ -242,14 +241,16 @@ def _chosen(result: Tuning, flags: TuneFlags) -> report.Tried | None:
     return report.best(points, cast(Literal["throughput", "latency"], flags.pick))
 
 
-def _write(path: Path, server: Server, chosen: report.Tried | None, host: str) -> str:
+def _write(asked: _Asked, chosen: report.Tried | None, again: str) -> str:
+    path, host = asked.path, asked.host
     if chosen is None:
         return f"nothing was written to {path}: no point is what was asked for"
+    server = next(one for one in asked.fleet.servers_on(host) if one.name == asked.server)
     values = _values(server, chosen.tuned, chosen.point.concurrency)
     if not values:
         return f"nothing was written to {path}: the server is best as it is"
     place = write_settings(path, host, server.name, values, read_inventory)
-    return f"{place} in {path} has {chosen.tuned.candidate.label} now; `provision {path}` brings it to the host"
+    return f"{place} in {path} has {chosen.tuned.candidate.label} now; `{again}` brings it to the host"
 
 
 def _values(server: Server, point: TunedPoint, concurrency: int | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import converged, facts, file, plan
+from builders import converged, facts, file, lock, plan
 from leasing import LeaseHosts
 from reports import latency, result
 from worlds import World, proven
@@ -27,8 +27,13 @@ from provisioner.history.turn import holder, turn
 from provisioner.hosts import lease
 from provisioner.hosts.lease import FILE, Who
 from provisioner.hosts.probe import ProbeResult
+from provisioner.plan.bundle import Manifest
 from provisioner.plan.facts import Facts
+from provisioner.plan.lock import UNLOCKED
+from provisioner.plan.model import HostPlan
+from provisioner.rollout import store
 from provisioner.rollout.leases import Timing, leased
+from provisioner.rollout.locking import without_images, write_lock
 from provisioner.rollout.points import Planned, Work
 
 FLEET = """\
@@ -44,6 +49,11 @@ servers:
 """
 SWEEP = ("--sweep", "max-num-seqs=4,16", "--yes")
 FIGURES = {8: (1000.0, 10.0), 4: (600.0, 5.0), 16: (1500.0, 20.0)}
+
+
+def ready(of: HostPlan) -> Facts:
+    """A host as planned and proven; the unit bears our mark."""
+    return proven(converged(of), of).model_copy(update={"marked": (of.servers[0].unit_file.path,)})
 
 
 class Stage:
@@ -73,7 +83,7 @@ class Stage:
     def host(self, found: Facts | None = None, text: str = FLEET) -> Stage:
         self.path.write_text(text)
         the_plan = plan(load_fleet(self.path), facts("a"))
-        self.world.hosts = {"a": found or proven(converged(the_plan), the_plan)}
+        self.world.hosts = {"a": found or ready(the_plan)}
         return self
 
     def put_back(self, work: Work, name: str, *, proof: bool) -> None:
@@ -243,6 +253,58 @@ def test_an_error_ends_the_run_with_its_code(
     assert capsys.readouterr().err.endswith("error: it is not healthy\n")
     (record,) = [one / "record.json" for one in runs_dir("fleet").iterdir() if not one.is_symlink()]
     assert json.loads(record.read_text())["exit_code"] == Exit.HOST_FAILED
+
+
+class TestBundle:
+    """Hosts that reach nothing are tuned with the bundle that they were provisioned with."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> str:
+        (tmp_path / "bundle").mkdir()
+        store.write_manifest(tmp_path / "bundle", Manifest(fleet="other"))
+        return str(tmp_path / "bundle")
+
+    def test_a_host_that_lacks_nothing(self, stage: Stage, folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+        words = (*SWEEP, "--bundle", folder, "--write", "--pick", "latency")
+        assert stage.host().run(*words) == Exit.OK
+        assert [work.seen.bundle for work in stage.works] == [Path(folder)]
+        assert capsys.readouterr().err.endswith(
+            f" has max_num_seqs 4 now; `provision {stage.path} --bundle {folder}` brings it to the host\n"
+        )
+
+    def test_images_are_not_asked_for_by_the_digest_of_the_lock(self, stage: Stage, folder: str) -> None:
+        """No archive gives Docker a digest: only with --bundle is the host as planned."""
+        of = load_fleet(stage.host().path)
+        write_lock(of, lock())
+        the_plan = plan(of, facts("a"), without_images(lock()) or UNLOCKED)
+        stage.host(ready(the_plan))
+        assert stage.run(*SWEEP) == Exit.CHANGES
+        assert stage.run(*SWEEP, "--bundle", folder) == Exit.OK
+
+    def test_what_it_lacks(self, stage: Stage, folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+        stage.patch.setattr(module, "_owed", lambda _: "run-1")
+        assert stage.host(facts("a")).run(*SWEEP, "--bundle", folder) == Exit.BAD_INPUT
+        assert (
+            "1 of 1 host cannot be provisioned as they are:\n  a  the bundle has no image " in capsys.readouterr().err
+        )
+        assert (stage.works, stage.backs) == ([], [])
+
+    def test_what_is_no_bundle(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        assert stage.host().run(*SWEEP, "--bundle", f"{stage.folder}/none") == Exit.BAD_INPUT
+        assert capsys.readouterr().err == (
+            f"error: {stage.folder}/none is no bundle: it has no manifest.json\n"
+            "  hint: make one with `provision bundle`\n"
+        )
+        assert stage.world.requests == {}
+
+    def test_a_host_that_is_not_as_planned(self, stage: Stage, folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+        found = stage.host().world.hosts["a"]
+        assert isinstance(found, Facts)
+        stage.host(found.model_copy(update={"files": ()})).run(*SWEEP, "--bundle", folder)
+        assert capsys.readouterr().err.endswith(
+            f"a: not as planned; run `provision {stage.path} --bundle {folder}` first, "
+            f"or `provision plan {stage.path} --bundle {folder}` to see why\n"
+        )
 
 
 class TestAlone:

@@ -22,12 +22,13 @@ from provisioner.history.tuning import TunedPoint, Tuning, known_points, read_tu
 from provisioner.history.verdict import Evidence, ImageSeen
 from provisioner.hosts.fake import FakeTransport
 from provisioner.plan import flags
+from provisioner.plan.bundle import Blob, Bundled, BundledImage
 from provisioner.plan.facts import Facts
 from provisioner.plan.model import HostPlan, Server
 from provisioner.plan.tuning import Axis, Candidate, candidates
 from provisioner.rollout import put_back as back
 from provisioner.rollout import tune as module
-from provisioner.rollout.points import Work, planned
+from provisioner.rollout.points import Work, planned, server_of
 from provisioner.rollout.tune import tune
 from provisioner.validate.answers import Answers
 from provisioner.validate.health import Healthy
@@ -253,6 +254,41 @@ def test_a_host_that_is_not_as_planned_afterwards_is_told(hands: Hands) -> None:
     hands.monkeypatch.setattr(back, "probe", lambda *_: facts("a"))
     with pytest.raises(HostError, match="a: still not as planned after the tuning: docker: Docker is not installed"):
         back.put_back(hands.work(), "back")
+
+
+def test_what_the_host_lacks_comes_from_the_bundle(hands: Hands) -> None:
+    """A tuning that was killed left it; somebody removed the image since."""
+    hands.world = World({"a": facts("a")})
+    work = hands.work()
+    reference = server_of(work.host.plan, "nemotron").image
+    blob = Blob(path="images/vllm.tar", size=1, sha256="0" * 64)
+    part = Bundled(images=(BundledImage(reference=reference, platform="linux/amd64", digest="d", archive=blob),))
+    work.seen = replace(work.seen, bundle=Path("bundle"), hosts=(replace(work.host, bundled=part),))
+    told: list[Any] = []
+
+    def bring(transport: FakeTransport, folder: Path, what: Bundled, _: Any) -> None:
+        hands.log.append(f"bring {transport.host} {folder} {len(what.blobs())}")
+
+    def apply(run_dir: Path, of: Fleet, plans: Sequence[HostPlan], *_: Any, **given: Any) -> tuple[HostResult, ...]:
+        told.append(given["more"]["a"]["vllm_image_list"][0]["archive"])
+        return hands.apply(run_dir, of, plans, **given)
+
+    hands.monkeypatch.setattr(back, "bring", bring)
+    hands.monkeypatch.setattr(back, "apply", apply)
+    hands.monkeypatch.setattr(back, "clear", lambda transport: hands.log.append(f"clear {transport.host}"))
+    back.put_back(work, "owed", proof=False)
+    assert hands.log == ["bring a bundle 1", "apply 8 owed", "clear a", "probe"]
+    assert told == [{"path": "/var/lib/vllm/bundle/images/vllm.tar", "at": "host"}]
+
+
+def test_points_take_nothing_from_the_bundle(hands: Hands) -> None:
+    """The host is as planned: images, models and plugins are there."""
+    work = hands.work()
+    work.seen = replace(work.seen, bundle=Path("bundle"), hosts=(replace(work.host, bundled=Bundled()),))
+    hands.monkeypatch.setattr(back, "bring", None)
+    found = tune(work, planned(work, candidates((AXIS,), ())))
+    assert len(found.measured) == 4
+    assert found.put_back
 
 
 def test_what_is_known_is_not_measured_again(hands: Hands) -> None:
