@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from provisioner.cli.console import say
 from provisioner.errors import Exit, LockedError
 from provisioner.fleet.models import Fleet
 from provisioner.rollout.connections import Connections
-from provisioner.rollout.survey import Survey
+from provisioner.rollout.survey import HostSurvey, Survey
 
 if TYPE_CHECKING:
     from provisioner.rollout.leases import Leases
@@ -27,11 +27,12 @@ def alone(
     do: Callable[[Survey, str, Leases], Exit],
     *,
     wait_s: float,
+    hosts: Callable[[Survey], Sequence[HostSurvey]] = lambda seen: seen.work,
 ) -> Exit:
     """Looks, and does what there is to do, while no other run is at work on the fleet or on one of these hosts.
 
-    `do` gets the name of the run and its leases. The hosts are leased once it is known which have work. Where another
-    run was there since they were looked at, what was seen is not so any more: they are looked at again.
+    `do` gets the name of the run and its leases. `hosts` are those that it changes: they are leased once they have been
+    looked at. Where another run was there since, what was seen is not so any more: they are looked at again.
     """
     from provisioner.history.rundir import new_name
     from provisioner.history.turn import turn
@@ -42,9 +43,10 @@ def alone(
             seen = look()
             if isinstance(seen, Exit):
                 return seen
-            name, hosts = new_name(), [host.host for host in seen.work]
-            with leased(connections, hosts, who_am_i(fleet.name, name), wait_s=wait_s, say=say) as leases:
-                if leases.untouched_since({host.host.name: host.facts for host in seen.work}):
+            name, changing = new_name(), {host.host.name: host for host in hosts(seen)}
+            todo = [host.host for host in changing.values()]
+            with leased(connections, todo, who_am_i(fleet.name, name), wait_s=wait_s, say=say) as leases:
+                if leases.untouched_since({name: host.facts for name, host in changing.items()}):
                     return do(seen, name, leases)
             say("another run was at work since these hosts were looked at: looking again")
     raise LockedError(f"other runs were at work on these hosts in between, {LOOKS} times", hint="--lock-wait 10m")

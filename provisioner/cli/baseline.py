@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from provisioner.cli.complete import hosts, run_ids
+from provisioner.cli.options import Json
 
 baseline_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Baselines: what benchmarks are compared with."
 )
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 @baseline_app.command(epilog="Example: provision baseline accept latest --host gpu-01 --replace --note 'new cooling'")

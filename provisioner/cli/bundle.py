@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from provisioner.cli.apply import load_hosts
 from provisioner.cli.console import out, say
 from provisioner.cli.events import shown
+from provisioner.cli.looking import connections_to, load
 from provisioner.errors import Exit
-from provisioner.fleet.recipes import find_recipe
-from provisioner.hosts.ssh import connect
 from provisioner.plan.bundle import Manifest
 from provisioner.rollout.bundling import make_bundle
-from provisioner.rollout.connections import Connections
 from provisioner.rollout.locking import check_survey, read_lock, without_images
 from provisioner.rollout.secrets import take_from_environment
 from provisioner.rollout.survey import survey
@@ -21,11 +18,10 @@ from provisioner.rollout.survey import survey
 
 def bundle(path: Path, hosts: Sequence[str], output: Path, *, json: bool) -> Exit:
     """Look at the hosts, plan them, fetch what they need."""
-    fleet = load_hosts(path, hosts)
-    recipes = {name: find_recipe(name, fleet.recipes) for name in fleet.recipe_names()}
+    fleet, recipes = load(path, hosts)
     environment = take_from_environment(fleet)
     lock = read_lock(fleet, recipes)
-    with Connections(lambda host: connect(host, fleet.ssh)) as connections:
+    with connections_to(fleet) as connections:
         with shown([host.name for host in fleet.hosts], None) as on_event:
             seen = survey(
                 fleet, recipes, connections, on_event=on_event, compare=False, environment=environment,

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from provisioner.errors import UsageError
+
 
 def out(text: str) -> None:
     """A result."""
@@ -25,6 +27,13 @@ def confirm(question: str) -> bool:
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def allowed(question: str, what: str) -> bool:
+    """Asks for leave. UsageError where there is nobody to ask; `what`: what --yes would do unasked."""
+    if not at_terminal():
+        raise UsageError("there is no terminal to ask at", hint=f"add --yes to {what} without asking")
+    return confirm(question)
 
 
 def at_terminal() -> bool:

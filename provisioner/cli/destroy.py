@@ -10,16 +10,15 @@ from pathlib import Path
 
 from provisioner.apply.runner import HostResult
 from provisioner.cli import show_removal as show
-from provisioner.cli.apply import load_hosts
-from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
+from provisioner.cli.console import allowed, interrupt_flag, out, say
 from provisioner.cli.events import shown
-from provisioner.errors import Exit, ProvisionError, UsageError
+from provisioner.cli.looking import connections_to, load_hosts
+from provisioner.errors import Exit
 from provisioner.fleet.models import Fleet
+from provisioner.history.finishing import finishing
 from provisioner.history.rundir import create_run, new_name
 from provisioner.history.turn import turn
-from provisioner.hosts.ssh import connect
 from provisioner.rollout import removal
-from provisioner.rollout.connections import Connections
 from provisioner.rollout.leases import Leases, leased, who_am_i
 from provisioner.rollout.removal import Asked, HostLook
 
@@ -49,7 +48,7 @@ def destroy(path: Path, flags: DestroyFlags) -> Exit:
 
 def _looked(fleet: Fleet, asked: Asked, flags: DestroyFlags) -> Exit:
     names = [host.name for host in fleet.hosts]
-    with Connections(lambda host: connect(host, fleet.ssh)) as connections, shown(names, None) as on_event:
+    with connections_to(fleet) as connections, shown(names, None) as on_event:
         seen = removal.look(fleet, connections, asked, on_event=on_event)
     lost = [one.error for one in seen if one.error]
     work = [one for one in seen if one.work]
@@ -60,16 +59,10 @@ def _looked(fleet: Fleet, asked: Asked, flags: DestroyFlags) -> Exit:
             return Exit(lost[0].exit_code)
         return Exit.CHANGES if work else Exit.OK
     say(show.listing(seen))
-    if not flags.yes and not _allowed(work, seen):
+    if not flags.yes and not allowed(f"Take this away from {len(work)} of {len(seen)} hosts?", "take away"):
         say("nothing was changed")
         return Exit.CHANGES
     return _destroyed(fleet, seen, asked, flags)
-
-
-def _allowed(work: Sequence[HostLook], seen: Sequence[HostLook]) -> bool:
-    if not at_terminal():
-        raise UsageError("there is no terminal to ask at", hint="add --yes to take away without asking")
-    return confirm(f"Take this away from {len(work)} of {len(seen)} hosts?")
 
 
 def _destroyed(fleet: Fleet, seen: Sequence[HostLook], asked: Asked, flags: DestroyFlags) -> Exit:
@@ -77,7 +70,7 @@ def _destroyed(fleet: Fleet, seen: Sequence[HostLook], asked: Asked, flags: Dest
     name, hosts = new_name(), [one.host for one in seen if one.work]
     who = who_am_i(fleet.name, name)
     with (
-        Connections(lambda host: connect(host, fleet.ssh)) as connections,
+        connections_to(fleet) as connections,
         leased(connections, hosts, who, wait_s=flags.lock_wait_s, say=say) as leases,
     ):
         return _recorded(fleet, seen, asked, flags, leases, name)
@@ -88,23 +81,14 @@ def _recorded(
 ) -> Exit:
     names = [one.host.name for one in seen if one.work]
     run = create_run(fleet.name, name=name, command=sys.argv, fleet_path=fleet.path, hosts=names)
-    code = Exit.HOST_FAILED
-    try:
+    with finishing(run) as end:
         with interrupt_flag() as interrupted, shown(names, run) as on_event:
             stop = leases.stopped_by(interrupted)
             results = removal.destroy(fleet, seen, run.path, asked, on_event=on_event, interrupted=stop)
         run.save("removal.json", show.as_json(seen, results, run.path))
-        code = removal.worst(results)
+        end.code = removal.worst(results)
         _print(flags, seen, results, run.path)
-    except KeyboardInterrupt:
-        code = Exit.INTERRUPTED
-        raise
-    except ProvisionError as error:
-        code = Exit(error.exit_code)
-        raise
-    finally:
-        run.finish(code)
-    return code
+    return end.code
 
 
 def _print(flags: DestroyFlags, seen: Sequence[HostLook], results: Sequence[HostResult], run_dir: Path | None) -> None:

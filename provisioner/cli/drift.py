@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from provisioner.cli import show_drift
-from provisioner.cli.apply import looked_at, worst
 from provisioner.cli.console import out
+from provisioner.cli.looking import looked_at, worst
 from provisioner.errors import Exit
 from provisioner.history.store import open_store
 from provisioner.report.monitoring.drift import drift_textfile

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provisioner.cli.console import out, say
+from provisioner.cli.options import Json
 
 if TYPE_CHECKING:
     from provisioner.lab.lab import LabStatus
@@ -18,7 +19,6 @@ lab_app = typer.Typer(
     rich_markup_mode=None,
     help="A rehearsal fleet on this machine: real systemd hosts in containers, simulated GPUs.",
 )
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 @lab_app.command(epilog="Example: provision lab up --hosts h200:2 --hosts gb10:1")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from provisioner.cli.console import out
+from provisioner.cli.options import Json
 
 if TYPE_CHECKING:
     from provisioner.fleet.recipes import Recipe
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 recipe_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Recipes: what there is, and the command that one makes."
 )
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Name = Annotated[str, typer.Argument(metavar="RECIPE", help="Alias, slug, provider/file or model id.")]
 Folders = Annotated[
     list[Path],

@@ -6,8 +6,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from provisioner.cli.apply import ApplyFlags, apply, load_hosts
+from provisioner.cli.apply import ApplyFlags, apply
 from provisioner.cli.console import say
+from provisioner.cli.looking import load_hosts
 from provisioner.errors import Exit, UsageError
 from provisioner.history.rundir import running, runs_dir
 from provisioner.history.store import LATEST, ending, open_store

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner.cli.alone import alone
-from provisioner.cli.apply import executed, load_hosts
 from provisioner.cli.columns import columns
-from provisioner.cli.console import at_terminal, confirm, out, say
+from provisioner.cli.console import allowed, out, say
+from provisioner.cli.doing import executed
 from provisioner.cli.events import shown
+from provisioner.cli.looking import connections_to, load_hosts
 from provisioner.cli.rolling import Ended
-from provisioner.errors import Exit, HostError, ProvisionError, UsageError
+from provisioner.errors import Exit, HostError, ProvisionError
 from provisioner.fleet.models import Fleet, Host
 from provisioner.history.steps import Step
-from provisioner.hosts.ssh import connect
 from provisioner.plan.release import Release
 from provisioner.rollout import releases as on_host
 from provisioner.rollout.connections import Connections
@@ -67,7 +67,7 @@ def releases(path: Path, hosts: Sequence[str], *, json: bool) -> Exit:
         except ProvisionError as error:
             return error
 
-    with _connections(fleet) as connections, ThreadPoolExecutor(min(MAX_WORKERS, len(fleet.hosts))) as pool:
+    with connections_to(fleet) as connections, ThreadPoolExecutor(min(MAX_WORKERS, len(fleet.hosts))) as pool:
         found = dict(zip((host.name for host in fleet.hosts), pool.map(one, fleet.hosts), strict=True))
     kept = {name: told for name, told in found.items() if isinstance(told, Kept)}
     out(_as_json(kept) if json else _as_text(kept))
@@ -94,7 +94,7 @@ def rollback(path: Path, flags: RollbackFlags) -> Exit:
             say("nothing was changed; name the other hosts with --hosts to roll them back alone")
             return Exit(lost[0].exit_code)
         say(_listing(ways))
-        if not flags.yes and not _allowed(ways):
+        if not flags.yes and not allowed(_question(len(ways)), "change hosts"):
             say("nothing was changed")
             return Exit.CHANGES
         secrets = dict(pair for way in ways for pair in way.secrets)
@@ -105,7 +105,7 @@ def rollback(path: Path, flags: RollbackFlags) -> Exit:
         say(f"{path} may ask for another release still: change it before the next `provision {path}`")
         return code
 
-    with _connections(fleet) as connections:
+    with connections_to(fleet) as connections:
         return alone(fleet, connections, look, do, wait_s=flags.lock_wait_s)
 
 
@@ -180,14 +180,8 @@ def _listing(ways: Sequence[Way]) -> str:
     return "\n".join(lines)
 
 
-def _allowed(ways: Sequence[Way]) -> bool:
-    if not at_terminal():
-        raise UsageError("there is no terminal to ask at", hint="add --yes to change hosts without asking")
-    return confirm(f"Roll back {len(ways)} hosts?" if len(ways) != 1 else "Roll back 1 host?")
-
-
-def _connections(fleet: Fleet) -> Connections:
-    return Connections(lambda host: connect(host, fleet.ssh))
+def _question(hosts: int) -> str:
+    return f"Roll back {hosts} hosts?" if hosts != 1 else "Roll back 1 host?"
 
 
 def _as_text(found: dict[str, Kept]) -> str:

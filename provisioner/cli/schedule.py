@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from provisioner.cli.options import FleetFile, Json
 
 schedule_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Rollouts that begin by themselves: a systemd timer on this machine, by `schedule` of the fleet file.",
 )
-FleetFile = Annotated[Path, typer.Argument(metavar="FLEET", help="The fleet file.", show_default=False)]
 System = Annotated[
     bool, typer.Option("--system/--user", help="Units of the machine (needs root), or of this user (the default).")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 @schedule_app.command(epilog="Example: provision schedule install fleet.yaml --system --run-as provision")

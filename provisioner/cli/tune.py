@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from provisioner.cli import show
-from provisioner.cli.apply import _connections, _load, _survey
-from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
+from provisioner.cli.alone import alone
+from provisioner.cli.console import allowed, interrupt_flag, out, say
 from provisioner.cli.events import shown
+from provisioner.cli.looking import check_bundle, connections_to, load, surveyed
 from provisioner.cli.show_tuning import summary
-from provisioner.errors import Exit, ProvisionError, UsageError
+from provisioner.errors import Exit, UsageError
 from provisioner.fleet.models import Fleet, Server
+from provisioner.fleet.recipes import Recipe
 from provisioner.fleet.rewrite import write_settings
+from provisioner.history.finishing import finishing
 from provisioner.history.progress import duration
-from provisioner.history.rundir import create_run, running, runs_dir
+from provisioner.history.rundir import Run, create_run
 from provisioner.history.tuning import TunedPoint, Tuning, known_points, tunings
 from provisioner.inventory.read import read_inventory
 from provisioner.plan.bench import GUIDE_CONCURRENCY
@@ -26,8 +29,12 @@ from provisioner.plan.model import HostPlan
 from provisioner.plan.tuning import Axis, Candidate, candidates, default_axes, parse_axis, seconds_of, tuned
 from provisioner.report import tuning as report
 from provisioner.report.data import as_text
+from provisioner.rollout.connections import Connections
+from provisioner.rollout.leases import Leases
 from provisioner.rollout.points import Work, planned, server_of
 from provisioner.rollout.put_back import put_back
+from provisioner.rollout.secrets import take_from_environment
+from provisioner.rollout.survey import Survey
 from provisioner.rollout.tune import tune
 
 PICKS = ("throughput", "latency")
@@ -48,72 +55,135 @@ class TuneFlags:
     fresh: bool
     yes: bool
     json: bool
+    lock_wait_s: float = 0.0
+    bundle: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be tuned where."""
+
+    path: Path
+    flags: TuneFlags
+    fleet: Fleet
+    """with that host alone"""
+    host: str
+    server: str
+    axes: tuple[Axis, ...]
+    concurrency: tuple[int, ...]
+    budget_s: int
+
+    def candidates(self, seen: Survey) -> tuple[Candidate, ...]:
+        """The points to try."""
+        return candidates(self.axes or _defaults(seen.hosts[0].plan, self.server), self.concurrency)
+
+    def earlier(self) -> tuple[tuple[str, Tuning], ...]:
+        """What runs before have measured, newest first."""
+        return tunings(self.fleet.name, self.host, self.server)
 
 
 def command(path: Path, flags: TuneFlags) -> Exit:
     """Look, ask, measure, put back, show, and write the choice where that is asked for."""
     if flags.pick not in PICKS:
         raise UsageError(f"--pick {flags.pick}: expected one of {', '.join(PICKS)}")
-    axes = tuple(parse_axis(text) for text in flags.sweep)
-    concurrency = _counts(flags.concurrency)
+    axes, concurrency = tuple(parse_axis(text) for text in flags.sweep), _counts(flags.concurrency)
     budget_s = seconds_of(flags.budget)
-    whole, _ = _load(path, ())
-    host, name = _which(whole, flags)
-    fleet, recipes = _load(path, [host])
-    with _connections(fleet) as connections:
-        seen = _survey(fleet, recipes, connections)
-        if seen.unfit:
-            say(show.problems(seen))
-            return seen.unfit[0].exit_code
-        earlier = tunings(fleet.name, host, name)
-        owed = _owed(fleet.name, earlier)
-        if seen.hosts[0].changes and owed is None:
-            say(f"{host}: not as planned; run `provision {path}` first, or `provision plan {path}` to see why")
-            return Exit.CHANGES
-        plan = seen.hosts[0].plan
-        server = _written(fleet, host, name)
-        listed = candidates(axes or _defaults(plan, name), concurrency)
-        say(_intent(host, name, listed, budget_s))
-        if not flags.yes and not _allowed(host, name):
-            say("nothing was changed")
-            return Exit.CHANGES
-        run = create_run(
-            fleet.name, command=sys.argv, fleet_path=fleet.path, hosts=[host], secrets=tuple(seen.secrets.values())
+    whole, _ = load(path, ())
+    host, server = _which(whole, flags)
+    fleet, recipes = load(path, [host])
+    asked = _Asked(path, flags, fleet, host, server, axes, concurrency, budget_s)
+    environment = take_from_environment(fleet)
+
+    def survey() -> Survey:
+        return surveyed(fleet, recipes, connections, environment, bundle=flags.bundle)
+
+    def do(seen: Survey, name: str, leases: Leases) -> Exit:
+        return _tuned(asked, seen, survey, recipes, connections, name, leases)
+
+    with connections_to(fleet) as connections:
+        return alone(
+            *(fleet, connections, lambda: _looked(asked, survey()), do),
+            wait_s=flags.lock_wait_s,
+            hosts=lambda seen: seen.hosts,
         )
-        code = Exit.HOST_FAILED
-        try:
-            if plan is not None:
-                run.save(f"plans/{host}.json", plan.model_dump_json(indent=1))
-            with interrupt_flag() as interrupted, shown([host], run) as on_event:
-                known = {} if flags.fresh else known_points(earlier)
-                work = Work(seen, name, recipes, connections, run, on_event, interrupted, budget_s, known)
-                if owed is not None and seen.hosts[0].changes:
-                    say(f"{host}: run {owed} ended before it had put {name} back: that is done first")
-                    put_back(work, "owed", proof=False)
-                    work.seen = _survey(fleet, recipes, connections)
-                result = tune(work, planned(work, listed))
-                stopped = interrupted()
-            code = Exit.INTERRUPTED if stopped else Exit.OK if result.measured else Exit.HOST_FAILED
-            chosen = _chosen(result, flags)
-            where = ""
-            if flags.write and not stopped:
-                where = _write(path, server, chosen, host)
-                code = code if chosen else Exit.GATE_FAILED
-            run.save("report.json", _data(result, flags, chosen))
-            out(_data(result, flags, chosen) if flags.json else summary(result, flags.max_tpot_ms))
-            say(f"chosen: {chosen.tuned.candidate.label if chosen else 'no point'}; record in {run.path}")
-            if where:
-                say(where)
-            if stopped:
-                say("interrupted: the same command goes on with the points that are left")
-        except KeyboardInterrupt:
-            code = Exit.INTERRUPTED
-            raise
-        except ProvisionError as error:
-            code = Exit(error.exit_code)
-            raise
-        finally:
-            run.finish(code)
+
+
+def _looked(asked: _Asked, seen: Survey) -> Survey | Exit:
+    """The host as it is, once somebody has said yes."""
+    if seen.unfit:
+        say(show.problems(seen))
+        return seen.unfit[0].exit_code
+    host = asked.host
+    if seen.hosts[0].changes and _owed(asked.earlier()) is None:
+        plan = seen.command.replace("provision", "provision plan", 1)
+        say(f"{host}: not as planned; run `{seen.command}` first, or `{plan}` to see why")
+        return Exit.CHANGES
+    say(_intent(host, asked.server, asked.candidates(seen), asked.budget_s))
+    if not asked.flags.yes and not allowed(
+        f"{asked.server} on {host} does not serve while it is restarted. Go on?", "restart the server"
+    ):
+        say("nothing was changed")
+        return Exit.CHANGES
+    check_bundle(seen)
+    return seen
+
+
+def _tuned(
+    asked: _Asked,
+    seen: Survey,
+    survey: Callable[[], Survey],
+    recipes: Mapping[str, Recipe],
+    connections: Connections,
+    name: str,
+    leases: Leases,
+) -> Exit:
+    """Tune and report, on a host that no other run has, with a record of it however it ends. `survey` looks again."""
+    fleet, flags, host, server = asked.fleet, asked.flags, asked.host, asked.server
+    earlier = asked.earlier()
+    run = create_run(
+        fleet.name,
+        name=name,
+        command=sys.argv,
+        fleet_path=fleet.path,
+        hosts=[host],
+        secrets=tuple(seen.secrets.values()),
+    )
+    with finishing(run) as end:
+        plan = seen.hosts[0].plan
+        run.save(f"plans/{host}.json", plan.model_dump_json(indent=1) if plan else "{}")
+        with interrupt_flag() as interrupted, shown([host], run) as on_event:
+            known = {} if flags.fresh else known_points(earlier)
+            stop = leases.stopped_by(interrupted)
+            work = Work(
+                *(seen, server, recipes, connections, run, on_event, stop, asked.budget_s, known),
+                regained=lambda: leases.regained(say),
+            )
+            owed = _owed(earlier)
+            if owed is not None and seen.hosts[0].changes:
+                say(f"{host}: run {owed} ended before it had put {server} back: that is done first")
+                put_back(work, "owed", proof=False)
+                work.seen = survey()
+            result = tune(work, planned(work, asked.candidates(seen)))
+            stopped = stop()
+        end.code = _told(asked, result, run, seen.command, stopped=stopped)
+    return end.code
+
+
+def _told(asked: _Asked, result: Tuning, run: Run, again: str, *, stopped: bool) -> Exit:
+    """Writes what is asked for and says all of it. `again`: the command that brings it to the host."""
+    flags, chosen = asked.flags, _chosen(result, asked.flags)
+    code = Exit.INTERRUPTED if stopped else Exit.OK if result.measured else Exit.HOST_FAILED
+    where = ""
+    if flags.write and not stopped:
+        where = _write(asked, chosen, again)
+        code = code if chosen else Exit.GATE_FAILED
+    run.save("report.json", _data(result, flags, chosen))
+    out(_data(result, flags, chosen) if flags.json else summary(result, flags.max_tpot_ms))
+    say(f"chosen: {chosen.tuned.candidate.label if chosen else 'no point'}; record in {run.path}")
+    if where:
+        say(where)
+    if stopped:
+        say("interrupted: the same command goes on with the points that are left")
     return code
 
 
@@ -139,10 +209,6 @@ def _which(fleet: Fleet, flags: TuneFlags) -> tuple[str, str]:
     raise UsageError(f"--server {flags.server}: not on {flags.host or 'any host'}; there: {', '.join(names) or 'none'}")
 
 
-def _written(fleet: Fleet, host: str, name: str) -> Server:
-    return next(one for one in fleet.servers_on(host) if one.name == name)
-
-
 def _counts(text: str | None) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")] if text else []
     if not all(word.isdecimal() and int(word) > 0 for word in words):
@@ -150,14 +216,9 @@ def _counts(text: str | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, words)))
 
 
-def _owed(fleet: str, earlier: Sequence[tuple[str, Tuning]]) -> str | None:
-    """The run that left the host to be put back; UsageError while it is still at it."""
-    for run, one in earlier[:1]:
-        if one.owed and running(runs_dir(fleet) / run):
-            raise UsageError(f"{one.host}: run {run} is tuning {one.server} there")
-        if one.owed:
-            return run
-    return None
+def _owed(earlier: Sequence[tuple[str, Tuning]]) -> str | None:
+    """The run that left the host to be put back."""
+    return next((run for run, one in earlier[:1] if one.owed), None)
 
 
 def _defaults(plan: HostPlan | None, name: str) -> tuple[Axis, ...]:
@@ -173,12 +234,6 @@ def _intent(host: str, name: str, listed: Sequence[Candidate], budget_s: int) ->
     return "\n".join([*lines, *(f"  {one.label}" for one in listed)])
 
 
-def _allowed(host: str, name: str) -> bool:
-    if not at_terminal():
-        raise UsageError("there is no terminal to ask at", hint="add --yes to restart the server without asking")
-    return confirm(f"{name} on {host} does not serve while it is restarted. Go on?")
-
-
 def _chosen(result: Tuning, flags: TuneFlags) -> report.Tried | None:
     points = report.tried(result)
     if flags.max_tpot_ms is not None:
@@ -186,14 +241,16 @@ def _chosen(result: Tuning, flags: TuneFlags) -> report.Tried | None:
     return report.best(points, cast(Literal["throughput", "latency"], flags.pick))
 
 
-def _write(path: Path, server: Server, chosen: report.Tried | None, host: str) -> str:
+def _write(asked: _Asked, chosen: report.Tried | None, again: str) -> str:
+    path, host = asked.path, asked.host
     if chosen is None:
         return f"nothing was written to {path}: no point is what was asked for"
+    server = next(one for one in asked.fleet.servers_on(host) if one.name == asked.server)
     values = _values(server, chosen.tuned, chosen.point.concurrency)
     if not values:
         return f"nothing was written to {path}: the server is best as it is"
     place = write_settings(path, host, server.name, values, read_inventory)
-    return f"{place} in {path} has {chosen.tuned.candidate.label} now; `provision {path}` brings it to the host"
+    return f"{place} in {path} has {chosen.tuned.candidate.label} now; `{again}` brings it to the host"
 
 
 def _values(server: Server, point: TunedPoint, concurrency: int | None) -> dict[str, Any]:

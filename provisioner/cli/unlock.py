@@ -6,15 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from provisioner.cli.apply import load_hosts
 from provisioner.cli.console import out, say
+from provisioner.cli.looking import connections_to, load_hosts
 from provisioner.errors import Exit, LockedError, ProvisionError, UsageError
 from provisioner.history.rundir import current_user
 from provisioner.history.store import open_store
 from provisioner.history.turn import holder
-from provisioner.hosts.ssh import connect
 from provisioner.rollout import leases
-from provisioner.rollout.connections import Connections
 
 
 def unlock(path: Path, hosts: Sequence[str], reason: str) -> Exit:
@@ -26,7 +24,7 @@ def unlock(path: Path, hosts: Sequence[str], reason: str) -> Exit:
     if alive:
         raise LockedError(f"a run of fleet {fleet.name} is alive on this machine: {alive}", hint="end that instead")
     user = current_user()
-    with Connections(lambda host: connect(host, fleet.ssh)) as connections:
+    with connections_to(fleet) as connections:
         answers = leases.unlock(connections, fleet.hosts, f"unlocked by {user}: {reason}")
     code, ended = Exit.OK, {}
     for host, answer in answers.items():

@@ -21,7 +21,7 @@ from provisioner.plan.release import release_id
 from provisioner.plan.roles import roles_to_run
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.proofs import remove_proof, write_proof
-from provisioner.rollout.sending import clear, send, update_packages
+from provisioner.rollout.sending import bring, clear
 from provisioner.rollout.sharing import sharing
 from provisioner.rollout.state import State
 from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
@@ -219,10 +219,7 @@ def _send_all(survey: Survey, connections: Connections, on_event: OnEvent) -> di
 
         try:
             if seen.bundled:
-                transport = connections.connect(seen.host)
-                send(transport, folder, seen.bundled.blobs(), say)
-                if seen.bundled.packages:
-                    update_packages(transport, seen.bundled.packages.folder)
+                bring(connections.connect(seen.host), folder, seen.bundled, say)
         except ProvisionError as error:
             return _lost(seen.host.name, error)
         return None

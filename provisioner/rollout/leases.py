@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from provisioner.errors import LockedError, ProvisionError, UnreachableError
@@ -78,6 +78,13 @@ class Leases:
     def stopped_by(self, interrupted: Callable[[], bool]) -> Callable[[], bool]:
         """Whether the run must stop: somebody interrupted it, or somebody else has a host by now."""
         return lambda: interrupted() or bool(self.lost)
+
+    def regained(self, say: Callable[[str], None]) -> AbstractContextManager[object]:
+        """The hosts once more, for what a run that was stopped still owes them. LockedError where one was taken from
+        this run and somebody else is at work on it."""
+        if not self.lost:
+            return nullcontext()
+        return leased(self._connections, self._hosts, self._who, wait_s=0, say=say, timing=self._timing)
 
     def renew(self, connections: Connections) -> None:
         """Once. A host that does not answer is tried again the next time."""

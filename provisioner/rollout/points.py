@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from provisioner.errors import UsageError
@@ -52,6 +53,8 @@ class Work:
     budget_s: int
     known: Mapping[str, TunedPoint] = field(default_factory=dict)
     """points of earlier tunings, by key: not measured again"""
+    regained: Callable[[], AbstractContextManager[object]] = nullcontext
+    """the host, for as long as the server is put back; LockedError where somebody else has it by then"""
     clock: Callable[[], float] = time.monotonic
 
     @property

@@ -5,9 +5,11 @@ from __future__ import annotations
 from provisioner.apply.runner import HostResult, apply
 from provisioner.errors import HostError, ProvisionError, UnreachableError
 from provisioner.hosts.probe import probe
+from provisioner.plan.bundle import bundle_variables
 from provisioner.plan.roles import roles_to_run
 from provisioner.rollout.points import Work, event, fresh, server_of, teller
 from provisioner.rollout.proofs import proven, write_proof
+from provisioner.rollout.sending import bring, clear
 from provisioner.rollout.survey import look_again, probe_request
 from provisioner.validate.health import wait_healthy
 
@@ -22,6 +24,10 @@ def put_back(work: Work, name: str, *, proof: bool = True) -> None:
     if plan is None or host.facts is None:
         raise HostError(f"{host.host.name}: there is no plan to go back to")
     work.on_event(event(plan.host, "apply", "putting the server back", "started", work.server))
+    server, bundle = server_of(plan, work.server), work.seen.bundle
+    brought = host.bundled if host.changes and bundle else None
+    if brought and bundle:
+        bring(fresh(work, host.host), bundle, brought, teller(work, server, "apply"))
     # Nobody's Ctrl-C: this is what it waits for.
     (result,) = apply(
         work.run.directory(f"tune/{name}"),
@@ -30,20 +36,20 @@ def put_back(work: Work, name: str, *, proof: bool = True) -> None:
         work.seen.secrets,
         on_event=work.on_event,
         interrupted=lambda: False,
+        more={plan.host: bundle_variables(plan, brought)} if brought else {},
         roles=roles_to_run([host.changes]) if host.changes else SERVER_ROLES,
     )
     if result.state != "ok":
         raise applied(result)
     transport = fresh(work, host.host)
-    server = server_of(plan, work.server)
+    if brought and brought.blobs():
+        clear(transport)
     wait_healthy(
         transport, server, on_progress=teller(work, server, "health"), secrets=tuple(work.seen.secrets.values())
     )
-    brought = (
-        [] if plan.weights_download else [*(one.repo for one in plan.weights), *(one.repo for one in plan.plugins)]
-    )
+    models = [] if plan.weights_download else [*(one.repo for one in plan.weights), *(one.repo for one in plan.plugins)]
     plugins = [plugin.file for plugin in plan.plugins]
-    facts = probe(transport, probe_request(work.seen.fleet, host.host, plugins, brought))
+    facts = probe(transport, probe_request(work.seen.fleet, host.host, plugins, models))
     if left := look_again(host, facts, work.seen.secrets).changes:
         words = "; ".join(f"{change.subject}: {change.reason}" for change in left.changes)
         raise HostError(f"{plan.host}: still not as planned after the tuning: {words}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from provisioner.errors import HostError
 from provisioner.hosts.transport import Result, Transport
-from provisioner.plan.bundle import ON_HOST, Blob
+from provisioner.plan.bundle import ON_HOST, Blob, Bundled
 
 PIECE = 16 << 20
 """bytes in one command on the host"""
@@ -18,6 +18,13 @@ TIMEOUT_S = 600.0
 CHECK_TIMEOUT_S = 7200.0
 _SMALL = 1 << 20
 Say = Callable[[str], None]
+
+
+def bring(transport: Transport, folder: Path, part: Bundled, say: Say) -> None:
+    """Brings a host all that it gets from the bundle, and tells its apt of the packages. Raises HostError as `send`."""
+    send(transport, folder, part.blobs(), say)
+    if part.packages:
+        update_packages(transport, part.packages.folder)
 
 
 def send(transport: Transport, folder: Path, blobs: Sequence[Blob], say: Say) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,6 +83,11 @@ class Survey:
     """where `env:` references looked, instead of our own"""
     bundle: Path | None = None
     """where hosts get what they lack from, in place of fetching it"""
+
+    @property
+    def command(self) -> str:
+        """What brings the fleet to its plan, as it stands in messages."""
+        return shlex.join(["provision", str(self.fleet.path), *(["--bundle", str(self.bundle)] if self.bundle else [])])
 
     @property
     def fit(self) -> tuple[HostSurvey, ...]:

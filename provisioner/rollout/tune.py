@@ -201,10 +201,11 @@ class _Tuning:
             self._tell("done", f"{len(self._record.measured)} points", "ok")
             return
         try:
-            put_back(self._work, "back")
+            with self._work.regained():
+                put_back(self._work, "back")
         except ProvisionError as error:
-            path = self._work.seen.fleet.path
-            error.hint = f"{self._work.server} was not put back; `provision {path}` brings the host to its plan again"
+            again = self._work.seen.command
+            error.hint = f"{self._work.server} was not put back; `{again}` brings the host to its plan again"
             raise
         self._update(put_back=True)
         self._tell("done", f"{len(self._record.measured)} points; the server is as it was", "ok")

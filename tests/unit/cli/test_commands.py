@@ -17,7 +17,6 @@ from worlds import World, proven
 
 from provisioner.apply.outcome import TaskChange
 from provisioner.apply.runner import HostResult
-from provisioner.cli import apply as module
 from provisioner.cli.main import run
 from provisioner.errors import Exit, UnreachableError, UsageError
 from provisioner.fleet.load import load_fleet
@@ -43,10 +42,10 @@ class Stage:
         monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
         monkeypatch.setattr("sys.stdin", io.StringIO())
         monkeypatch.setattr("provisioner.rollout.survey.probe_all", lambda *given: self.world.probe_all(*given))
-        monkeypatch.setattr(module, "execute", self.execute)
+        monkeypatch.setattr("provisioner.cli.validate.execute", self.execute)
         monkeypatch.setattr(deploy, "execute", self.execute)
         self.leases = LeaseHosts(monkeypatch, folder / "leases")
-        monkeypatch.setattr(module, "connect", lambda host, _: self.leases.transport(host.name))
+        monkeypatch.setattr("provisioner.cli.looking.connect", lambda host, _: self.leases.transport(host.name))
 
     def hosts(self, text: str | None = None, **found: Facts | Exception) -> str:
         self.path.write_text(text or FLEET.format(hosts=", ".join(found)))
@@ -92,7 +91,7 @@ class TestApply:
     def test_somebody_is_asked(
         self, stage: Stage, capsys: pytest.CaptureFixture[str], typed: str, code: Exit, executed: int
     ) -> None:
-        stage.patch.setattr(module, "at_terminal", lambda: True)
+        stage.patch.setattr("provisioner.cli.console.at_terminal", lambda: True)
         stage.patch.setattr("sys.stdin", io.StringIO(typed))
         assert run([stage.hosts(a=facts("a"), b=facts("b"))]) == code
         said = capsys.readouterr().err

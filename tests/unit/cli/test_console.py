@@ -5,7 +5,8 @@ import signal
 
 import pytest
 
-from provisioner.cli.console import at_terminal, confirm, interrupt_flag, out, say
+from provisioner.cli.console import allowed, at_terminal, confirm, interrupt_flag, out, say
+from provisioner.errors import UsageError
 
 
 def test_results_and_words_go_apart(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,6 +30,18 @@ def test_anything_but_yes_is_no(
 def test_a_pipe_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     assert not at_terminal()
+
+
+def test_leave_is_given_at_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    with pytest.raises(UsageError) as caught:
+        allowed("Change 1 of 2 hosts?", "change hosts")
+    assert str(caught.value) == ("there is no terminal to ask at\n  hint: add --yes to change hosts without asking")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("provisioner.cli.console.at_terminal", lambda: True)
+    assert allowed("Change 1 of 2 hosts?", "change hosts")
 
 
 @pytest.mark.parametrize("one", [signal.SIGINT, signal.SIGTERM])

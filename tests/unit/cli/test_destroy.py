@@ -12,7 +12,6 @@ import pytest
 from leasing import LeaseHosts
 
 from provisioner.apply.runner import HostResult
-from provisioner.cli import destroy as module
 from provisioner.cli.main import run
 from provisioner.errors import Exit, UnreachableError
 from provisioner.hosts.fake import FakeTransport
@@ -62,7 +61,7 @@ class Stage:
         Path(self.path).write_text(FLEET)
         monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
         monkeypatch.setattr("sys.stdin", io.StringIO())
-        monkeypatch.setattr(module, "connect", lambda host, _: self.open(host.name))
+        monkeypatch.setattr("provisioner.cli.looking.connect", lambda host, _: self.open(host.name))
         monkeypatch.setattr(removal, "reset", self.reset)
 
     def open(self, host: str) -> FakeTransport:
@@ -99,7 +98,7 @@ def test_without_a_terminal_and_yes_nothing_happens(stage: Stage, capsys: pytest
 
 @pytest.mark.parametrize(("typed", "code", "runs"), [("y\n", Exit.OK, 1), ("n\n", Exit.CHANGES, 0)])
 def test_somebody_is_asked(stage: Stage, capsys: pytest.CaptureFixture[str], typed: str, code: Exit, runs: int) -> None:
-    stage.patch.setattr(module, "at_terminal", lambda: True)
+    stage.patch.setattr("provisioner.cli.console.at_terminal", lambda: True)
     stage.patch.setattr("sys.stdin", io.StringIO(typed))
     assert run(["destroy", stage.path]) == code
     said = capsys.readouterr().err

@@ -31,8 +31,9 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
     assert modules.isdisjoint(heavy), sorted(modules & heavy)
 
 
-def test_a_run_loads_neither_ansible_nor_the_history_before_there_is_something_to_do() -> None:
-    modules = loaded("import provisioner.cli.apply")
+@pytest.mark.parametrize("command", ["apply", "plan", "probe", "validate"])
+def test_a_run_loads_neither_ansible_nor_the_history_before_there_is_something_to_do(command: str) -> None:
+    modules = loaded(f"import provisioner.cli.{command}")
     assert "pydantic" in modules  # else this test looks in the wrong place
     assert not modules & {"ansible_runner", "huggingface_hub", "paramiko", "rich", "sqlite3"}
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from builders import facts
 
-from provisioner.cli import unlock as unlock_module
 from provisioner.cli.main import run
 from provisioner.errors import Exit, UnreachableError
 from provisioner.history.store import open_store
@@ -69,7 +68,7 @@ def test_hosts_are_leased_while_a_run_lasts(stage: Stage) -> None:  # noqa: F811
 def test_commands_that_change_nothing_take_nothing(stage: Stage, words: list[str]) -> None:  # noqa: F811
     path = stage.hosts(a=stage.ready("a")) if stage.path.exists() else stage.hosts(a=facts("a"))
     theirs(stage)
-    stage.patch.setattr("provisioner.cli.apply.ask_ansible", lambda *_, **__: ())
+    stage.patch.setattr("provisioner.cli.plan.ask_ansible", lambda *_, **__: ())
     asked = len(stage.leases.asked)
     with turn("fleet", "provision fleet.yaml"):
         assert run([*words[:1], path, *words[1:]]) in (Exit.OK, Exit.CHANGES)
@@ -158,13 +157,6 @@ def test_a_time_that_is_none(stage: Stage, capsys: pytest.CaptureFixture[str], w
 
 
 class TestUnlock:
-    @pytest.fixture(autouse=True)
-    def _connect(self, stage: Stage) -> None:  # noqa: F811
-        def connect(host: Any, _: Any) -> Any:
-            return stage.leases.transport(host.name)
-
-        stage.patch.setattr(unlock_module, "connect", connect)
-
     def test_it_says_whose_it_was(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
         path = stage.hosts(a=facts("a"), b=facts("b"))
         who = theirs(stage)

@@ -8,7 +8,8 @@ import pytest
 import typer
 
 from provisioner.cli import main
-from provisioner.cli.main import app, run, with_default_command
+from provisioner.cli.main import app, run
+from provisioner.cli.words import with_default_command
 from provisioner.errors import Exit, HostError, InputError, Problem, UnreachableError, UsageError
 
 COMMANDS = (
@@ -134,7 +135,7 @@ def test_errors_become_messages_and_exit_codes(
     def refuse(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("provisioner.cli.apply.probe", refuse)
+    monkeypatch.setattr("provisioner.cli.probe.probe", refuse)
     assert run(["probe", "fleet.yaml"]) == code
     assert capsys.readouterr().err == said
 
@@ -143,7 +144,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("provisioner.cli.apply.probe", bug)
+    monkeypatch.setattr("provisioner.cli.probe.probe", bug)
     with pytest.raises(RuntimeError, match="a bug"):
         run(["probe", "fleet.yaml"])
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from builders import converged, facts, fleet, plan, server
 from leasing import LeaseHosts
 from worlds import proven
 
-from provisioner.cli import rollback as module
-from provisioner.cli.main import flags_of_apply, run
+from provisioner.cli.main import app, run
+from provisioner.cli.words import flags_of_apply
 from provisioner.errors import Exit, UnreachableError
 from provisioner.hosts.fake import FakeTransport
 from provisioner.plan.facts import Facts
@@ -71,7 +72,7 @@ class Stage:
         self.leases = LeaseHosts(monkeypatch, folder / "leases")
         self.passes = True
         monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
-        monkeypatch.setattr(module, "connect", self.connect)
+        monkeypatch.setattr("provisioner.cli.looking.connect", self.connect)
         monkeypatch.setattr(rollback, "probe", lambda transport, _: self.host(transport.host).seen(transport.host))
         monkeypatch.setattr(rollback, "execute", self.execute)
 
@@ -226,7 +227,8 @@ def test_nothing_to_resume(stage: Stage, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_flags_of_a_recorded_command() -> None:
-    told = flags_of_apply(["--hosts", "a", "fleet.yaml", "--yes"])
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a click group
+    told = flags_of_apply(["--hosts", "a", "fleet.yaml", "--yes"], commands)
     assert told is not None
     assert (told["hosts"], told["yes"], told["smoke"]) == (["a"], True, False)
-    assert flags_of_apply(["destroy", "fleet.yaml"]) is None
+    assert flags_of_apply(["destroy", "fleet.yaml"], commands) is None

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
+import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import converged, facts, plan
+from builders import converged, facts, file, lock, plan
+from leasing import LeaseHosts
 from reports import latency, result
 from worlds import World, proven
 
 from provisioner.cli import tune as module
 from provisioner.cli.main import run
-from provisioner.errors import Exit, HostError
+from provisioner.errors import Exit, HostError, LockedError
 from provisioner.fleet.load import load_fleet
 from provisioner.history.rundir import runs_dir
 from provisioner.history.tuning import TunedPoint, Tuning, read_tuning, save_tuning
+from provisioner.history.turn import holder, turn
+from provisioner.hosts import lease
+from provisioner.hosts.lease import FILE, Who
+from provisioner.hosts.probe import ProbeResult
+from provisioner.plan.bundle import Manifest
 from provisioner.plan.facts import Facts
+from provisioner.plan.lock import UNLOCKED
+from provisioner.plan.model import HostPlan
+from provisioner.rollout import store
+from provisioner.rollout.leases import Timing, leased
+from provisioner.rollout.locking import without_images, write_lock
 from provisioner.rollout.points import Planned, Work
 
 FLEET = """\
@@ -36,6 +51,11 @@ SWEEP = ("--sweep", "max-num-seqs=4,16", "--yes")
 FIGURES = {8: (1000.0, 10.0), 4: (600.0, 5.0), 16: (1500.0, 20.0)}
 
 
+def ready(of: HostPlan) -> Facts:
+    """A host as planned and proven; the unit bears our mark."""
+    return proven(converged(of), of).model_copy(update={"marked": (of.servers[0].unit_file.path,)})
+
+
 class Stage:
     """A fleet file, its host, and a tuning that measures FIGURES by batch size; `fails` does not start."""
 
@@ -46,15 +66,24 @@ class Stage:
         self.works: list[Work] = []
         monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
         monkeypatch.setattr("sys.stdin", io.StringIO())
-        monkeypatch.setattr("provisioner.rollout.survey.probe_all", lambda *given: self.world.probe_all(*given))
+        monkeypatch.setattr("provisioner.rollout.survey.probe_all", self.probe_all)
         monkeypatch.setattr(module, "tune", self.tune)
         monkeypatch.setattr(module, "put_back", self.put_back)
         self.backs: list[str] = []
+        self.patch, self.leases = monkeypatch, LeaseHosts(monkeypatch, folder / "leases")
+        monkeypatch.setattr("provisioner.cli.looking.connect", lambda host, _: self.leases.transport(host.name))
+
+    def probe_all(self, *given: Any) -> Iterator[ProbeResult]:
+        for found in self.world.probe_all(*given):
+            assert found.facts is not None
+            told = self.leases.file(found.host)
+            files = (*found.facts.files, *([file(FILE, told)] if told else []))
+            yield ProbeResult(found.host, found.facts.model_copy(update={"files": files}), None, 0.1)
 
     def host(self, found: Facts | None = None, text: str = FLEET) -> Stage:
         self.path.write_text(text)
         the_plan = plan(load_fleet(self.path), facts("a"))
-        self.world.hosts = {"a": found or proven(converged(the_plan), the_plan)}
+        self.world.hosts = {"a": found or ready(the_plan)}
         return self
 
     def put_back(self, work: Work, name: str, *, proof: bool) -> None:
@@ -224,3 +253,156 @@ def test_an_error_ends_the_run_with_its_code(
     assert capsys.readouterr().err.endswith("error: it is not healthy\n")
     (record,) = [one / "record.json" for one in runs_dir("fleet").iterdir() if not one.is_symlink()]
     assert json.loads(record.read_text())["exit_code"] == Exit.HOST_FAILED
+
+
+class TestBundle:
+    """Hosts that reach nothing are tuned with the bundle that they were provisioned with."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> str:
+        (tmp_path / "bundle").mkdir()
+        store.write_manifest(tmp_path / "bundle", Manifest(fleet="other"))
+        return str(tmp_path / "bundle")
+
+    def test_a_host_that_lacks_nothing(self, stage: Stage, folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+        words = (*SWEEP, "--bundle", folder, "--write", "--pick", "latency")
+        assert stage.host().run(*words) == Exit.OK
+        assert [work.seen.bundle for work in stage.works] == [Path(folder)]
+        assert capsys.readouterr().err.endswith(
+            f" has max_num_seqs 4 now; `provision {stage.path} --bundle {folder}` brings it to the host\n"
+        )
+
+    def test_images_are_not_asked_for_by_the_digest_of_the_lock(self, stage: Stage, folder: str) -> None:
+        """No archive gives Docker a digest: only with --bundle is the host as planned."""
+        of = load_fleet(stage.host().path)
+        write_lock(of, lock())
+        the_plan = plan(of, facts("a"), without_images(lock()) or UNLOCKED)
+        stage.host(ready(the_plan))
+        assert stage.run(*SWEEP) == Exit.CHANGES
+        assert stage.run(*SWEEP, "--bundle", folder) == Exit.OK
+
+    def test_what_it_lacks(self, stage: Stage, folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+        stage.patch.setattr(module, "_owed", lambda _: "run-1")
+        assert stage.host(facts("a")).run(*SWEEP, "--bundle", folder) == Exit.BAD_INPUT
+        assert (
+            "1 of 1 host cannot be provisioned as they are:\n  a  the bundle has no image " in capsys.readouterr().err
+        )
+        assert (stage.works, stage.backs) == ([], [])
+
+    def test_what_is_no_bundle(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        assert stage.host().run(*SWEEP, "--bundle", f"{stage.folder}/none") == Exit.BAD_INPUT
+        assert capsys.readouterr().err == (
+            f"error: {stage.folder}/none is no bundle: it has no manifest.json\n"
+            "  hint: make one with `provision bundle`\n"
+        )
+        assert stage.world.requests == {}
+
+    def test_a_host_that_is_not_as_planned(self, stage: Stage, folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+        found = stage.host().world.hosts["a"]
+        assert isinstance(found, Facts)
+        stage.host(found.model_copy(update={"files": ()})).run(*SWEEP, "--bundle", folder)
+        assert capsys.readouterr().err.endswith(
+            f"a: not as planned; run `provision {stage.path} --bundle {folder}` first, "
+            f"or `provision plan {stage.path} --bundle {folder}` to see why\n"
+        )
+
+
+class TestAlone:
+    """A tuning is a run like any other: nobody else is at work on its fleet and its host meanwhile."""
+
+    OTHER = Who(user="eve", machine="control-2", control="c2", fleet="fleet", run="run-2")
+
+    def test_the_host_is_its_own_while_it_lasts(self, stage: Stage) -> None:
+        during: list[Any] = []
+
+        def tune(work: Work, points: tuple[Planned, ...]) -> Tuning:
+            during.extend((stage.leases.holder("a"), holder("fleet"), work.run.record.id))
+            return stage.tune(work, points)
+
+        stage.patch.setattr(module, "tune", tune)
+        assert stage.host().run(*SWEEP) == Exit.OK
+        held, local, name = during
+        assert (held["run"], held["fleet"]) == (name, "fleet")
+        assert f"process {os.getpid()}" in local
+        assert (stage.leases.holder("a"), holder("fleet")) == (None, None)
+
+    def test_a_host_that_another_machine_is_at_work_on(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        lease.take(stage.leases.transport("a"), "t2", self.OTHER, 300)
+        held = stage.leases.holder("a")
+        assert held
+        assert stage.host().run(*SWEEP) == Exit.LOCKED
+        assert capsys.readouterr().err.endswith(
+            "error: another run is at work on hosts of this one:\n"
+            f"  a: eve on control-2, run run-2 of fleet fleet, since {held['since']}\n"
+            "  hint: wait for it: --lock-wait 10m. The lease of a run that died expires within 5 minutes; "
+            "`provision unlock FLEET --reason TEXT` ends it at once\n"
+        )
+        assert (stage.works, runs_dir("fleet").exists()) == ([], False)
+
+    def test_a_run_on_this_machine(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        stage.host()
+        with turn("fleet", "provision fleet.yaml --yes"):
+            assert stage.run(*SWEEP) == Exit.LOCKED
+        said = capsys.readouterr().err
+        assert said.startswith("error: a run of fleet fleet is at work on this machine: ")
+        assert said.endswith(": provision fleet.yaml --yes\n  hint: wait for its end: --lock-wait 10m\n")
+        assert stage.world.requests == {}
+
+    def test_it_waits_for_the_end_of_another_and_looks_again(
+        self, stage: Stage, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lease.take(stage.leases.transport("a"), "t2", self.OTHER, 300)
+        waited: list[str] = []
+
+        def sleep(_: float) -> None:
+            waited.append("")
+            lease.release(stage.leases.transport("a"), "t2")
+
+        stage.patch.setattr("provisioner.rollout.leases.time.sleep", sleep)
+        assert stage.host().run(*SWEEP, "--lock-wait", "1m") == Exit.OK
+        err = capsys.readouterr().err
+        assert (
+            "waiting for the end of that\nanother run was at work since these hosts were looked at: looking again\n"
+            in err
+        )
+        assert (len(waited), len(stage.works)) == (1, 1)
+
+    def lose(self, stage: Stage) -> None:
+        """The host's lease is ended by hand, and the run comes to know it."""
+        lease.unlock(stage.leases.transport("a"), "unlocked by eve")
+        for thread in threading.enumerate():
+            if thread.name == "leases":
+                thread.join(10)
+
+    def test_a_lease_that_is_lost_stops_it(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        during: list[Any] = []
+
+        def tune(work: Work, points: tuple[Planned, ...]) -> Tuning:
+            before = work.interrupted()
+            self.lose(stage)
+            during.extend((before, work.interrupted(), stage.leases.holder("a")))
+            with work.regained():  # nobody else is there: the server can be put back
+                during.append((stage.leases.holder("a") or {}).get("run"))
+            lease.take(stage.leases.transport("a"), "t2", self.OTHER, 300)
+            with pytest.raises(LockedError, match="eve on control-2"), work.regained():
+                raise AssertionError
+            return stage.tune(work, points)
+
+        stage.patch.setattr(module, "tune", tune)
+        quick = functools.partial(leased, timing=Timing(renew_s=0.02, patience_s=0))
+        stage.patch.setattr("provisioner.rollout.leases.leased", quick)
+        assert stage.host().run(*SWEEP) == Exit.INTERRUPTED
+        assert during == [False, True, None, stage.works[0].run.record.id]
+        err = capsys.readouterr().err
+        assert "a: its lease was taken from this run: unlocked by eve; stopping\n" in err
+        assert err.endswith("interrupted: the same command goes on with the points that are left\ninterrupted\n")
+        assert (stage.leases.holder("a") or {})["run"] == "run-2"  # what is not ours is not given back
+
+    def test_secrets_are_there_for_the_second_look(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        """References to the environment are taken from it once."""
+        monkeypatch.setenv("KEY", "s3cret")
+        text = FLEET.replace("max_num_seqs: 8", "max_num_seqs: 8, api_key: env:KEY")
+        stage.host(facts("a"), text)
+        stage.patch.setattr(module, "_owed", lambda _: "run-1")
+        assert stage.run(*SWEEP) == Exit.OK
+        assert stage.backs == ["nemotron owed False"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from reports import latency, result
 from worlds import World, proven
 
 from provisioner.apply.runner import HostResult
-from provisioner.errors import Exit, HostError, ProvisionError, UnreachableError
+from provisioner.errors import Exit, HostError, LockedError, ProvisionError, UnreachableError
 from provisioner.fleet.models import Fleet
 from provisioner.history.events import Event
 from provisioner.history.rundir import Run, create_run
@@ -20,12 +22,13 @@ from provisioner.history.tuning import TunedPoint, Tuning, known_points, read_tu
 from provisioner.history.verdict import Evidence, ImageSeen
 from provisioner.hosts.fake import FakeTransport
 from provisioner.plan import flags
+from provisioner.plan.bundle import Blob, Bundled, BundledImage
 from provisioner.plan.facts import Facts
 from provisioner.plan.model import HostPlan, Server
 from provisioner.plan.tuning import Axis, Candidate, candidates
 from provisioner.rollout import put_back as back
 from provisioner.rollout import tune as module
-from provisioner.rollout.points import Work, planned
+from provisioner.rollout.points import Work, planned, server_of
 from provisioner.rollout.tune import tune
 from provisioner.validate.answers import Answers
 from provisioner.validate.health import Healthy
@@ -228,10 +231,64 @@ def test_a_server_that_cannot_be_put_back_is_told_and_stays_in_the_record(hands:
     assert len(hands.record().measured) == 1
 
 
+def test_a_host_that_somebody_else_has_by_now_is_not_put_back(hands: Hands) -> None:
+    """Its lease was taken from the run: two at once would be in each other's way."""
+
+    @contextmanager
+    def regained() -> Iterator[None]:
+        hands.log.append("regained")
+        raise LockedError("a: eve", hint="wait")
+        yield
+
+    work = replace(hands.work(), regained=regained)
+    with pytest.raises(LockedError) as caught:
+        tune(work, planned(work, [Candidate(settings=(("max_num_seqs", 16),))]))
+    assert str(caught.value) == (
+        "a: eve\n  hint: nemotron was not put back; `provision fleet.yaml` brings the host to its plan again"
+    )
+    assert hands.log == ["apply 16 1", "measure 16 at 16", "regained"]
+    assert hands.record().owed
+
+
 def test_a_host_that_is_not_as_planned_afterwards_is_told(hands: Hands) -> None:
     hands.monkeypatch.setattr(back, "probe", lambda *_: facts("a"))
     with pytest.raises(HostError, match="a: still not as planned after the tuning: docker: Docker is not installed"):
         back.put_back(hands.work(), "back")
+
+
+def test_what_the_host_lacks_comes_from_the_bundle(hands: Hands) -> None:
+    """A tuning that was killed left it; somebody removed the image since."""
+    hands.world = World({"a": facts("a")})
+    work = hands.work()
+    reference = server_of(work.host.plan, "nemotron").image
+    blob = Blob(path="images/vllm.tar", size=1, sha256="0" * 64)
+    part = Bundled(images=(BundledImage(reference=reference, platform="linux/amd64", digest="d", archive=blob),))
+    work.seen = replace(work.seen, bundle=Path("bundle"), hosts=(replace(work.host, bundled=part),))
+    told: list[Any] = []
+
+    def bring(transport: FakeTransport, folder: Path, what: Bundled, _: Any) -> None:
+        hands.log.append(f"bring {transport.host} {folder} {len(what.blobs())}")
+
+    def apply(run_dir: Path, of: Fleet, plans: Sequence[HostPlan], *_: Any, **given: Any) -> tuple[HostResult, ...]:
+        told.append(given["more"]["a"]["vllm_image_list"][0]["archive"])
+        return hands.apply(run_dir, of, plans, **given)
+
+    hands.monkeypatch.setattr(back, "bring", bring)
+    hands.monkeypatch.setattr(back, "apply", apply)
+    hands.monkeypatch.setattr(back, "clear", lambda transport: hands.log.append(f"clear {transport.host}"))
+    back.put_back(work, "owed", proof=False)
+    assert hands.log == ["bring a bundle 1", "apply 8 owed", "clear a", "probe"]
+    assert told == [{"path": "/var/lib/vllm/bundle/images/vllm.tar", "at": "host"}]
+
+
+def test_points_take_nothing_from_the_bundle(hands: Hands) -> None:
+    """The host is as planned: images, models and plugins are there."""
+    work = hands.work()
+    work.seen = replace(work.seen, bundle=Path("bundle"), hosts=(replace(work.host, bundled=Bundled()),))
+    hands.monkeypatch.setattr(back, "bring", None)
+    found = tune(work, planned(work, candidates((AXIS,), ())))
+    assert len(found.measured) == 4
+    assert found.put_back
 
 
 def test_what_is_known_is_not_measured_again(hands: Hands) -> None:
