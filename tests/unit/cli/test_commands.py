@@ -175,7 +175,7 @@ class TestApply:
         assert row.command[1:] == tuple(sys.argv[1:])
 
     def test_what_a_run_finds_out_is_in_the_history_at_once(self, stage: Stage) -> None:
-        """Verdicts while the run goes on, what it accepts when it ends."""
+        """Verdicts while the run goes on, what it accepts when the wave has passed."""
         path = stage.hosts(a=facts("a"), b=facts("b"))
 
         def execute(seen: Any, *_: Any, on_event: Any, options: Any, **__: Any) -> tuple[HostOutcome, ...]:
@@ -229,6 +229,25 @@ class TestRollout:
         with open_store(read_only=True) as store:
             kinds = [step.kind for step in store.steps(store.run("latest").id)]
         assert kinds == ["started", "wave", "promoted", "wave", "promoted", "finished"]
+
+    def test_what_a_wave_has_shown_is_a_baseline_before_the_next_begins(self, stage: Stage) -> None:
+        """A run that is killed later does not take it away; it is accepted once."""
+        path = stage.hosts(self.WAVES.format(hosts="a, b", more="batches: [1]"), a=facts("a"), b=facts("b"))
+        before: list[list[tuple[str, bool]]] = []
+
+        def execute(seen: Any, *_: Any, options: Any, **__: Any) -> tuple[HostOutcome, ...]:
+            (host,) = seen.work
+            told = verdict(host.host.name)
+            with open_store(read_only=True) as history:
+                before.append([(one.host, one.accepted) for one in history.measurements()])
+            options.on_verdict(host, host.plan.servers[0], told)
+            return (HostOutcome(host.host.name, Exit.OK, verdicts=(told,)),)
+
+        stage.patch.setattr(deploy, "execute", execute)
+        assert run([path, "--yes"]) == Exit.OK
+        assert before == [[], [("a", True)]]
+        with open_store(read_only=True) as history:
+            assert [one.host for one in history.accepted()] == ["a", "b"]
 
     def test_somebody_must_approve_and_there_is_nobody(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
         path = stage.hosts(self.WAVES.format(hosts="a, b", more="approve: canary"), a=facts("a"), b=facts("b"))
