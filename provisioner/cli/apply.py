@@ -286,7 +286,7 @@ def executed(
         secrets=tuple(seen.secrets.values()),
     )
     code, ended = Exit.HOST_FAILED, Ended(())
-    notifier = notifier_of(seen, name)
+    notifier = notifier_of(fleet, name, seen.environment or {}, tuple(seen.secrets.values()))
     run.on_step = lambda step: tell_step(notifier, step)
     notifier.tell("started", show.started(seen), hosts=[host.host.name for host in seen.work])
     try:

@@ -56,6 +56,8 @@ class Answer(Frozen):
     """token of the lease before; "" where none is known"""
     unlocked: str
     """who ended the last lease by hand, and why; "" where nobody did"""
+    boot: str
+    """id of the host's boot"""
 
 
 def take(transport: Transport, token: str, who: Who, for_s: float, over: str = "") -> Answer:
@@ -64,14 +66,15 @@ def take(transport: Transport, token: str, who: Who, for_s: float, over: str = "
     return _ask(transport, act="take", token=token, who=who.model_dump(), for_s=for_s, over=over)
 
 
-def renew(transport: Transport, token: str, who: Who, for_s: float) -> Answer:
-    """Keeps the lease for `for_s` more seconds; not done when it is somebody else's by now, or was ended by hand."""
-    return _ask(transport, act="renew", token=token, who=who.model_dump(), for_s=for_s)
+def renew(transport: Transport, token: str, who: Who, for_s: float, boot: str = "") -> Answer:
+    """Keeps the lease for `for_s` more seconds; not done when it is somebody else's by now, or was ended by hand.
+    `boot`: in which of the host's it was taken; in that one, a lease of which nothing is left has been another's."""
+    return _ask(transport, act="renew", token=token, who=who.model_dump(), for_s=for_s, boot=boot)
 
 
-def release(transport: Transport, token: str) -> Answer:
-    """Gives it back; harmless where it is not ours."""
-    return _ask(transport, act="release", token=token)
+def release(transport: Transport, token: str, *, clear: bool = False) -> Answer:
+    """Gives it back; harmless where it is not ours. `clear`: nothing that tells of it stays on the host."""
+    return _ask(transport, act="release", token=token, clear=clear)
 
 
 def unlock(transport: Transport, why: str) -> Answer:

@@ -104,6 +104,21 @@ def test_giving_back_what_is_not_ours(hosts: LeaseHosts) -> None:
     assert not lease.take(host, "t2", EVE, 300).done
 
 
+def test_a_host_that_was_cleared_has_nothing_of_it(hosts: LeaseHosts) -> None:
+    """Nor is it given to one who slept for so long that another could take it and clear the host."""
+    host = hosts.transport("a")
+    slept = lease.take(host, "t1", OPS, 300)
+    hosts.clock += 1000
+    lease.take(host, "t2", EVE, 300)
+    assert not lease.release(host, "t1", clear=True).done
+    assert lease.release(host, "t2", clear=True).done
+    assert not (hosts.folder / "a").exists()
+    late = lease.renew(host, "t1", OPS, 300, slept.boot)
+    assert (late.done, late.holder) == (False, None)
+    hosts.boot("a")
+    assert lease.renew(host, "t1", OPS, 300, slept.boot).done
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"holder": 3}', '{"holder": {"until": "x"}}'])
 def test_a_file_that_is_not_ours(hosts: LeaseHosts, text: str) -> None:
     (hosts.folder / "a").mkdir(parents=True)
@@ -150,7 +165,9 @@ def test_a_host_that_does_not_answer_so(result: Result, words: str) -> None:
 
 
 ACTS = st.lists(
-    st.tuples(st.sampled_from(["take", "renew", "release", "unlock", "sleep", "boot"]), st.sampled_from([0, 1, 2])),
+    st.tuples(
+        st.sampled_from(["take", "renew", "release", "clear", "unlock", "sleep", "boot"]), st.sampled_from([0, 1, 2])
+    ),
     max_size=40,
 )
 
@@ -160,7 +177,7 @@ def test_two_never_have_it(tmp_path_factory: pytest.TempPathFactory, acts: list[
     """Whoever was last told that it is his, and whose time is not up, is the only one who was."""
     with pytest.MonkeyPatch.context() as patch:
         hosts = LeaseHosts(patch, tmp_path_factory.mktemp("lease"))
-        host, until = hosts.transport("a"), dict.fromkeys(range(3), -1.0)
+        host, until, boots = hosts.transport("a"), dict.fromkeys(range(3), -1.0), dict.fromkeys(range(3), "")
         for act, one in acts:
             who = Who(user="u", machine="m", control=f"c{one}", fleet="f", run=f"r{one}")
             if act == "sleep":
@@ -171,9 +188,14 @@ def test_two_never_have_it(tmp_path_factory: pytest.TempPathFactory, acts: list[
             elif act == "unlock":
                 lease.unlock(host, "x")
                 until = dict.fromkeys(range(3), -1.0)
-            elif act == "release":
-                lease.release(host, f"t{one}")
+            elif act in ("release", "clear"):
+                lease.release(host, f"t{one}", clear=act == "clear")
                 until[one] = -1.0
-            elif (lease.take if act == "take" else lease.renew)(host, f"t{one}", who, 100).done:
-                until[one] = hosts.clock + 100
+            elif act == "take" or boots[one]:
+                if act == "take":
+                    answer = lease.take(host, f"t{one}", who, 100)
+                else:
+                    answer = lease.renew(host, f"t{one}", who, 100, boots[one])
+                boots[one] = answer.boot
+                until[one] = hosts.clock + 100 if answer.done else until[one]
             assert sum(end > hosts.clock for end in until.values()) <= 1
