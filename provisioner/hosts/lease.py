@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -90,6 +91,31 @@ def mark(content: str | None) -> str | None:
         return None if file.get("holder") else str(file.get("last", ""))
     except (ValueError, AttributeError):
         return None
+
+
+def seen(content: str | None, uptime_s: float | None) -> Holder | None:
+    """Whose lease the file tells of, as a probe read it when the host was up for so long. None when it is nobody's, or
+    has expired; of a host that does not tell its time, none has."""
+    try:
+        holder = json.loads(content or "{}").get("holder")
+        if not holder:
+            return None
+        left_s = float(holder["until"]) - uptime_s if uptime_s is not None else 0.0
+        return None if left_s < 0 else Holder.model_validate({**holder, "left_s": left_s})
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return None  # nothing that we wrote
+
+
+def by_holder(words: Mapping[str, str]) -> list[str]:
+    """Hosts and who has them, a line for each of these."""
+    hosts: dict[str, list[str]] = {}
+    for host, who in sorted(words.items()):
+        hosts.setdefault(who, []).append(host)
+    return [f"{_named(names)}: {who}" for who, names in hosts.items()]
+
+
+def _named(hosts: Sequence[str]) -> str:
+    return ", ".join(hosts[:5]) + (f" and {len(hosts) - 5} more" if len(hosts) > 5 else "")
 
 
 def script(**request: Any) -> str:

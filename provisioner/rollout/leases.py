@@ -222,22 +222,14 @@ _HINT = (
 
 
 def _in_the_way(holders: Mapping[str, str]) -> str:
-    by_words: dict[str, list[str]] = {}
-    for host, words in sorted(holders.items()):
-        by_words.setdefault(words, []).append(host)
-    lines = [f"  {_named(hosts)}: {words}" for words, hosts in by_words.items()]
+    lines = [f"  {line}" for line in lease.by_holder(holders)]
     return "\n".join(["another run is at work on hosts of this one:", *lines])
-
-
-def _named(hosts: Sequence[str]) -> str:
-    return ", ".join(hosts[:5]) + (f" and {len(hosts) - 5} more" if len(hosts) > 5 else "")
 
 
 def _mark(facts: Facts | None) -> str | None:
     if facts is None:
         return None
-    content = next((file.content for file in facts.files if file.path == lease.FILE), None)
-    return lease.mark(content)
+    return lease.mark(facts.content(lease.FILE))
 
 
 def _everywhere(one: Callable[[Host], None], hosts: Iterable[Host]) -> None:

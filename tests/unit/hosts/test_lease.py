@@ -12,7 +12,7 @@ from leasing import LeaseHosts
 from provisioner.errors import HostError
 from provisioner.hosts import lease
 from provisioner.hosts.fake import FakeTransport
-from provisioner.hosts.lease import Who, mark
+from provisioner.hosts.lease import Who, by_holder, mark, seen
 from provisioner.hosts.transport import Result
 
 OPS = Who(user="ops", machine="control-1", control="c1", fleet="sim", run="run-1")
@@ -137,6 +137,27 @@ def test_marks(hosts: LeaseHosts) -> None:
     assert before == lease.take(host, "t2", EVE, 300).last == "t1"
     lease.release(host, "t2")
     assert lease.take(host, "t3", OPS, 300).last == "t2" != before
+
+
+def test_whose_it_is_when_a_probe_looks(hosts: LeaseHosts) -> None:
+    host = hosts.transport("a")
+    assert seen(hosts.file("a"), 1000.0) is None
+    taken = lease.take(host, "t1", OPS, 300)
+    assert seen(hosts.file("a"), 1100.0) == taken.holder.model_copy(update={"left_s": 200.0}) if taken.holder else None
+    assert seen(hosts.file("a"), 1301.0) is None  # expired
+    assert seen(hosts.file("a"), None) is not None  # nobody knows
+    lease.release(host, "t1")
+    assert seen(hosts.file("a"), 1000.0) is None
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", '{"holder": 3}', '{"holder": {"until": "x"}}', '{"holder": {}}'])
+def test_a_lease_of_nonsense_is_nobodys(text: str) -> None:
+    assert seen(text, 1.0) is None
+
+
+def test_hosts_by_who_has_them() -> None:
+    many = {f"h{number}": "eve" for number in range(7)} | {"a": "ops"}
+    assert by_holder(many) == ["a: ops", "h0, h1, h2, h3, h4 and 2 more: eve"]
 
 
 @pytest.mark.parametrize("text", ["nonsense", "[]", '"x"'])
