@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import pytest
+from builders import facts, fleet, plan, server
 from hypothesis import given
 from hypothesis import strategies as st
+from worlds import World
 
 from provisioner.fleet.rollout import Order, Rollout
-from provisioner.rollout.waves import CANARY, Member, Wave, in_order, plan_waves
+from provisioner.plan.release import release_id
+from provisioner.rollout.waves import CANARY, Member, Wave, in_order, plan_waves, waves_of
 
 MIXED = [
     Member("gpu-1", "h200/linux/amd64", "a"),
@@ -106,6 +109,18 @@ def test_shuffled_hosts_have_an_order_of_their_release() -> None:
 def test_over_many_releases_every_host_is_the_canary() -> None:
     rollout = Rollout(canary=1, order="shuffle")
     assert len({plan_waves(rollout, fleet_of(f"r{number}", 6))[0] for number in range(100)}) == 6
+
+
+def test_the_release_is_that_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    rollout = Rollout(canary=0, batches=(1,), order="shuffle")
+    orders = set()
+    for requests in range(1, 9):
+        of = fleet(server(max_num_seqs=requests), hosts=("a", "b", "c", "d"), rollout=rollout)
+        seen = World({host.name: facts(host.name) for host in of.hosts}).survey(monkeypatch, of)
+        members = [Member(host.host.name, "", release=release_id(plan(of, facts("a")))) for host in seen.hosts]
+        assert waves_of(seen) == plan_waves(rollout, members)
+        orders.add(waves_of(seen))
+    assert len(orders) > 1
 
 
 def fleet_of(release: str, count: int = 20) -> list[Member]:
