@@ -262,6 +262,26 @@ class TestRollout:
         assert capsys.readouterr().err.endswith(said)
         assert (stage.executed, stage.runs) == ([], [])
 
+    @pytest.mark.parametrize(
+        ("typed", "code", "waves"),
+        [("y\ny\ny\n", Exit.OK, 3), ("y\ny\nn\n", Exit.CHANGES, 2), ("y\n", Exit.CHANGES, 1)],
+    )
+    def test_somebody_at_a_terminal_is_asked_after_every_wave(
+        self, stage: Stage, capsys: pytest.CaptureFixture[str], typed: str, code: Exit, waves: int
+    ) -> None:
+        path = stage.hosts(
+            self.WAVES.format(hosts="a, b, c", more="batches: [1]"), a=facts("a"), b=facts("b"), c=facts("c")
+        )
+        stage.patch.setattr(module, "at_terminal", lambda: True)
+        stage.patch.setattr("provisioner.cli.rolling.at_terminal", lambda: True)
+        stage.patch.setattr("sys.stdin", io.StringIO(typed))
+        assert run([path, "--approve"]) == code
+        assert [did["hosts"] for did in stage.executed] == [["a"], ["b"], ["c"]][:waves]
+        said = capsys.readouterr()
+        assert "canary passed. Go on with batch 1 (b)? [y/N] " in said.err
+        assert ("batch 1 passed. Go on with batch 2 (c)? [y/N] " in said.err) is (waves > 1)
+        assert ("not approved" in said.out) is (code != Exit.OK)
+
     @pytest.mark.parametrize(("command", "code", "waves"), [("true", Exit.OK, 2), ("false", Exit.CHANGES, 1)])
     def test_a_command_is_asked(
         self, stage: Stage, capsys: pytest.CaptureFixture[str], command: str, code: Exit, waves: int
