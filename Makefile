@@ -27,10 +27,6 @@ proof: setup
 rollouts: setup
 	@$(BIN)/python scripts/rollouts
 
-## make rollouts  waves, gates, going back and kill -9 on rehearsal hosts, a line each
-rollouts: setup
-	@$(BIN)/python scripts/rollouts
-
 ## make lint      ruff, mypy, import layers, yamllint, ansible-lint
 lint: setup
 	@scripts/lint

@@ -27,7 +27,9 @@ class LeaseHosts:
         self.away: set[str] = set()
         self.asked: list[tuple[str, str]] = []
         """host and act, in order"""
+        self.boots = 1
         monkeypatch.setattr(lease_script, "_now", lambda: self.clock)
+        monkeypatch.setattr(lease_script, "_boot", lambda: f"boot {self.boots}")
 
     def transport(self, host: str) -> FakeTransport:
         """A connection to a host of that name."""
@@ -58,6 +60,7 @@ class LeaseHosts:
     def boot(self, host: str) -> None:
         """The host forgets."""
         (self.folder / host / Path(FILE).name).unlink(missing_ok=True)
+        self.boots += 1
 
 
 @pytest.fixture

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from provisioner.apply.runner import HostResult
 from provisioner.cli import show_removal as show
 from provisioner.cli.console import allowed, interrupt_flag, out, say
 from provisioner.cli.events import shown
 from provisioner.cli.looking import connections_to, load_hosts
+from provisioner.cli.told import notifier_of, tell_removed
 from provisioner.errors import Exit
 from provisioner.fleet.models import Fleet
 from provisioner.history.finishing import finishing
@@ -21,6 +23,10 @@ from provisioner.history.turn import turn
 from provisioner.rollout import removal
 from provisioner.rollout.leases import Leases, leased, who_am_i
 from provisioner.rollout.removal import Asked, HostLook
+from provisioner.rollout.secrets import take_from_environment
+
+if TYPE_CHECKING:
+    from provisioner.rollout.notify import Notifier
 
 
 @dataclass(frozen=True)
@@ -39,14 +45,15 @@ class DestroyFlags:
 def destroy(path: Path, flags: DestroyFlags) -> Exit:
     """Look, show, ask, take away. A host that cannot be looked at stops all."""
     fleet = load_hosts(path, flags.hosts)
+    environment = take_from_environment(fleet)
     asked = Asked(weights=flags.weights, docker=flags.docker)
     if flags.dry_run:
-        return _looked(fleet, asked, flags)
+        return _looked(fleet, asked, flags, environment)
     with turn(fleet.name, shlex.join(["provision", *sys.argv[1:]]), wait_s=flags.lock_wait_s, on_wait=say):
-        return _looked(fleet, asked, flags)
+        return _looked(fleet, asked, flags, environment)
 
 
-def _looked(fleet: Fleet, asked: Asked, flags: DestroyFlags) -> Exit:
+def _looked(fleet: Fleet, asked: Asked, flags: DestroyFlags, environment: Mapping[str, str]) -> Exit:
     names = [host.name for host in fleet.hosts]
     with connections_to(fleet) as connections, shown(names, None) as on_event:
         seen = removal.look(fleet, connections, asked, on_event=on_event)
@@ -62,10 +69,12 @@ def _looked(fleet: Fleet, asked: Asked, flags: DestroyFlags) -> Exit:
     if not flags.yes and not allowed(f"Take this away from {len(work)} of {len(seen)} hosts?", "take away"):
         say("nothing was changed")
         return Exit.CHANGES
-    return _destroyed(fleet, seen, asked, flags)
+    return _destroyed(fleet, seen, asked, flags, environment)
 
 
-def _destroyed(fleet: Fleet, seen: Sequence[HostLook], asked: Asked, flags: DestroyFlags) -> Exit:
+def _destroyed(
+    fleet: Fleet, seen: Sequence[HostLook], asked: Asked, flags: DestroyFlags, environment: Mapping[str, str]
+) -> Exit:
     """Take away and report, on hosts that no other run has, with a record of it however it ends."""
     name, hosts = new_name(), [one.host for one in seen if one.work]
     who = who_am_i(fleet.name, name)
@@ -73,18 +82,27 @@ def _destroyed(fleet: Fleet, seen: Sequence[HostLook], asked: Asked, flags: Dest
         connections_to(fleet) as connections,
         leased(connections, hosts, who, wait_s=flags.lock_wait_s, say=say) as leases,
     ):
-        return _recorded(fleet, seen, asked, flags, leases, name)
+        return _recorded(fleet, seen, asked, flags, leases, notifier_of(fleet, name, environment), name)
 
 
 def _recorded(
-    fleet: Fleet, seen: Sequence[HostLook], asked: Asked, flags: DestroyFlags, leases: Leases, name: str
+    fleet: Fleet,
+    seen: Sequence[HostLook],
+    asked: Asked,
+    flags: DestroyFlags,
+    leases: Leases,
+    notifier: Notifier,
+    name: str,
 ) -> Exit:
     names = [one.host.name for one in seen if one.work]
     run = create_run(fleet.name, name=name, command=sys.argv, fleet_path=fleet.path, hosts=names)
-    with finishing(run) as end:
+    results: tuple[HostResult, ...] = ()
+    with finishing(run, lambda code: tell_removed(notifier, code, results)) as end:
+        notifier.tell("started", show.started(seen), hosts=names)
         with interrupt_flag() as interrupted, shown(names, run) as on_event:
             stop = leases.stopped_by(interrupted)
             results = removal.destroy(fleet, seen, run.path, asked, on_event=on_event, interrupted=stop)
+        leases.clear(result.host for result in results if result.state == "ok")
         run.save("removal.json", show.as_json(seen, results, run.path))
         end.code = removal.worst(results)
         _print(flags, seen, results, run.path)

@@ -47,7 +47,7 @@ def executed(
         secrets=tuple(seen.secrets.values()),
     )
     ended = Ended(())
-    notifier = notifier_of(seen, name)
+    notifier = notifier_of(fleet, name, seen.environment or {}, tuple(seen.secrets.values()))
     run.on_step = lambda step: tell_step(notifier, step)
 
     def told_end(code: Exit) -> None:
@@ -66,11 +66,13 @@ def executed(
                 options,
                 interrupted=leases.stopped_by(interrupted),
                 on_verdict=_recorded(run),
+                on_promoted=lambda outcomes: gate.accept(run.record.id, outcomes),
                 speed_gate=gate.judge,
                 pace=gate.pace,
             )
             ended = do(seen, connections, run, told)
-            gate.accept(run.record.id, ended.outcomes)
+            if ended.course is None:  # a rollout has accepted what passed, wave by wave
+                gate.accept(run.record.id, ended.outcomes)
             mended(
                 drift, [one.host for one in ended.outcomes if one.exit_code == Exit.OK and not one.pending], run.store
             )

@@ -11,6 +11,7 @@ from typing import Any
 from provisioner.apply.runner import HostResult
 from provisioner.errors import Exit
 from provisioner.history.verdict import ServerVerdict
+from provisioner.hosts.lease import by_holder
 from provisioner.plan.lock import entries, lock_file, short
 from provisioner.plan.model import Change
 from provisioner.report.table import as_data
@@ -45,7 +46,7 @@ def plan(seen: Survey, *, diff: bool) -> str:
     lines = ["", *_locked(seen)]
     for host in seen.fit:
         lines += _host_plan(host, diff)
-    return "\n".join([*lines, "", *_waves(seen), _summary(seen)])
+    return "\n".join([*lines, "", *_leased(seen), *_waves(seen), _summary(seen)])
 
 
 def _locked(seen: Survey) -> list[str]:
@@ -73,6 +74,12 @@ def _host_plan(host: HostSurvey, diff: bool) -> list[str]:
     if not host.work:
         lines.append("  = as planned, validated")
     return lines
+
+
+def _leased(seen: Survey) -> list[str]:
+    """Who is at work on which hosts: what the plan says of those may be over soon, and a run would have to wait."""
+    words = {host.host.name: str(host.leased) for host in seen.hosts if host.leased}
+    return ["leased at this moment:", *(f"  {line}" for line in by_holder(words)), ""] if words else []
 
 
 def _waves(seen: Survey) -> list[str]:
@@ -179,6 +186,7 @@ def _plan_document(seen: Survey) -> dict[str, Any]:
             "unproven": dict(host.unproven),
             "unaccepted": host.unaccepted,
             "release": host.release,
+            "leased": host.leased.model_dump(exclude={"token"}) if host.leased else None,
             "plan": host.plan.model_dump() if host.plan else None,
         }
         for host in seen.hosts

@@ -12,6 +12,7 @@ from provisioner.fleet.base import Frozen
 from provisioner.history.progress import duration
 from provisioner.history.rows import AuditRow, Measurement, RunRow
 from provisioner.history.verdict import ServerVerdict
+from provisioner.plan.lock import short
 from provisioner.report.sparkline import sparkline
 from provisioner.report.trend import trends
 from provisioner.report.words import percent
@@ -86,7 +87,7 @@ def audit(rows: Sequence[AuditRow], *, more: bool) -> str:
             row.action,
             row.run_id,
             ",".join(row.hosts) or NONE,
-            ",".join(row.images) or NONE,
+            short(",".join(row.images)) or NONE,
             row.verdict or NONE,
             command(row.command, length=None),
         )

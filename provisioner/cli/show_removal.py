@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from provisioner.apply.runner import HostResult
+from provisioner.cli.show import some
+from provisioner.errors import Exit
 from provisioner.rollout.removal import HostLook
 
 
@@ -27,6 +29,24 @@ def listing(seen: Sequence[HostLook]) -> str:
 def problems(seen: Sequence[HostLook]) -> str:
     """Hosts that nobody can tell anything about."""
     return "\n".join(str(one.error) for one in seen if one.error)
+
+
+def started(seen: Sequence[HostLook]) -> str:
+    """One line about a removal that begins."""
+    names = [one.host.name for one in seen if one.work]
+    return f"a removal begins on {len(names)} of {_hosts(len(seen))}: {some(names)}"
+
+
+def ended(code: Exit, results: Sequence[HostResult]) -> str:
+    """One line about a removal that is over, and one for each host that failed."""
+    failed = [result for result in results if result.state != "ok"]
+    done = f"{len(results) - len(failed)} of {_hosts(len(results))} cleared"
+    if code == Exit.OK:
+        return f"a removal has ended well: {done}"
+    word = "was interrupted" if code == Exit.INTERRUPTED else f"has failed (exit code {int(code)})"
+    first = [f"{one.host}: {one.state}: {(one.message.splitlines() or [''])[0]}" for one in failed[:10]]
+    more = [f"and {len(failed) - 10} more"] if len(failed) > 10 else []
+    return "\n".join([f"a removal {word}" + (f": {done}" if results else ""), *first, *more])
 
 
 def outcome(seen: Sequence[HostLook], results: Sequence[HostResult], run_dir: Path | None) -> str:

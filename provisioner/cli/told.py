@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from provisioner.cli import show
+from provisioner.apply.runner import HostResult
+from provisioner.cli import show, show_removal
 from provisioner.cli.console import say
 from provisioner.errors import Exit
-from provisioner.rollout.execute import HostOutcome
-from provisioner.rollout.survey import Survey
+from provisioner.fleet.models import Fleet
+from provisioner.rollout.execute import HostOutcome, outcome_of
 
 if TYPE_CHECKING:
     from provisioner.history.steps import Step
     from provisioner.rollout.notify import Notifier
 
 
-def notifier_of(seen: Survey, run: str) -> Notifier:
+def notifier_of(fleet: Fleet, run: str, environment: Mapping[str, str], secrets: Sequence[str] = ()) -> Notifier:
     """Tells those whom the fleet file names, and this terminal what of it failed."""
     from provisioner.rollout.notify import Notifier
 
-    fleet, secrets = seen.fleet, tuple(seen.secrets.values())
-    return Notifier(
-        fleet.notify, fleet=fleet.name, run=run, warn=say, environment=seen.environment or {}, secrets=secrets
-    )
+    return Notifier(fleet.notify, fleet=fleet.name, run=run, warn=say, environment=environment, secrets=secrets)
 
 
 def tell_step(notifier: Notifier, step: Step) -> None:
@@ -43,6 +41,14 @@ def tell_step(notifier: Notifier, step: Step) -> None:
 
 def tell_end(notifier: Notifier, code: Exit, outcomes: Sequence[HostOutcome], reason: str) -> None:
     """That a run ended, and what became of its hosts. `reason`: why a rollout did not reach its end."""
+    _tell_end(notifier, code, show.ended(code, outcomes, reason), outcomes, reason)
+
+
+def tell_removed(notifier: Notifier, code: Exit, results: Sequence[HostResult]) -> None:
+    """That a removal ended, and what became of its hosts."""
+    _tell_end(notifier, code, show_removal.ended(code, results), tuple(map(outcome_of, results)), "")
+
+
+def _tell_end(notifier: Notifier, code: Exit, text: str, outcomes: Sequence[HostOutcome], reason: str) -> None:
     hosts = {one.host: {"exit_code": int(one.exit_code), "message": one.message} for one in outcomes}
-    text = show.ended(code, outcomes, reason)
     notifier.tell("finished" if code == Exit.OK else "failed", text, exit_code=int(code), reason=reason, hosts=hosts)

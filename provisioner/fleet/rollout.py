@@ -21,6 +21,7 @@ FORMATS = {
 Label = Annotated[str, StringConstraints(pattern=LABEL)]
 Percentage = Annotated[str, StringConstraints(pattern=PERCENTAGE)]
 Size = Annotated[int, Field(ge=1, strict=True)]
+Order = Literal["inventory", "reverse_inventory", "sorted", "reverse_sorted", "shuffle"]
 
 
 class Rollout(Frozen):
@@ -34,7 +35,11 @@ class Rollout(Frozen):
     batches: Annotated[tuple[Size | Percentage, ...], Field(min_length=1)] = ("100%",)
     """Sizes of the waves after the canary, in hosts or in percent of the fleet; the last one repeats."""
     batch_by: Label | None = None
-    """Instead of sizes, one wave for each value of this label, in the file's order. `group` is a host's first group."""
+    """Instead of sizes, one wave for each value of this label, by the first host that has it. `group` is a host's first
+    group."""
+    order: Order = "inventory"
+    """Which hosts come first, among the canaries and in the batches; the words of Ansible's `order`. `inventory`: as in
+    the file; `sorted`: by name; `shuffle`: by chance, another one for each release and always the same for one."""
     pause_s: Annotated[int, Field(ge=0, strict=True)] = 0
     """seconds between a passed gate and the next wave"""
     approve: Literal["never", "canary", "every_wave"] = "never"

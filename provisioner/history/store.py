@@ -173,10 +173,11 @@ class Store:
             if not automatic:
                 what = f"{', '.join(sorted({m.server for m in found.values()}))}{': ' if note else ''}{note}"
                 hosts = tuple(dict.fromkeys(m.host for m in found.values()))
-                images = tuple(f"{m.host}/{m.server}={m.image}" for m in found.values() if m.image)
+                taken = {f"{m.host}/{m.server}" for m in found.values()}
+                images = [image for image in self._images(run_id, hosts) if image.partition("=")[0] in taken]
                 self._audit(by, "replaced" if replaces else "accepted", run, hosts, images, what)
-            taken = {m.id for m in found.values()}
-            return tuple(m for m in self._measured(run=run_id, host=host, server=server) if m.id in taken)
+            ids = {m.id for m in found.values()}
+            return tuple(m for m in self._measured(run=run_id, host=host, server=server) if m.id in ids)
 
     def note_drift(
         self, fleet: str, host: str, subjects: Sequence[str], *, at: datetime, forget: bool = True
@@ -314,15 +315,15 @@ class Store:
         return tuple(measurement(row) for row in rows)
 
     def _images(self, run_id: str, hosts: Sequence[str] | None = None) -> tuple[str, ...]:
-        """What was found running, on these hosts or all of them."""
+        """The digests of what was found running, on these hosts or all of them."""
         with self._database.reading() as db:
             rows = db.execute(
-                "SELECT host, server, image FROM verdicts WHERE run_id = :run AND image IS NOT NULL"
+                "SELECT host, server, verdict FROM verdicts WHERE run_id = :run AND image IS NOT NULL"
                 " AND (:hosts IS NULL OR host IN (SELECT value FROM json_each(:hosts))) ORDER BY id",
                 {"run": run_id, "hosts": None if hosts is None else json.dumps(list(hosts))},
             ).fetchall()
-        last = {(row["host"], row["server"]): row["image"] for row in rows}
-        return tuple(f"{host}/{server}={image}" for (host, server), image in last.items())
+        last = {(row["host"], row["server"]): row["verdict"] for row in rows}
+        return tuple(f"{host}/{server}={_digest(verdict)}" for (host, server), verdict in last.items())
 
     def _audit(
         self, user: str, action: str, run: RunRow, hosts: Iterable[str], images: Iterable[str], verdict: str
@@ -392,6 +393,12 @@ def _only(part: str, ids: list[str]) -> str:
 def _verdict_text(verdict: ServerVerdict) -> str:
     # model_dump_json() makes null of inf and nan, also within `raw`.
     return to_json(verdict.model_dump(), inf_nan_mode="constants").decode()
+
+
+def _digest(verdict: str) -> str:
+    """Of the registry, or the id of an image that was built; in a verdict as it is kept."""
+    image = json.loads(verdict)["image"]
+    return str(image["digest"] or image["id"])
 
 
 def _now() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -56,6 +57,8 @@ class Answer(Frozen):
     """token of the lease before; "" where none is known"""
     unlocked: str
     """who ended the last lease by hand, and why; "" where nobody did"""
+    boot: str
+    """id of the host's boot"""
 
 
 def take(transport: Transport, token: str, who: Who, for_s: float, over: str = "") -> Answer:
@@ -64,14 +67,15 @@ def take(transport: Transport, token: str, who: Who, for_s: float, over: str = "
     return _ask(transport, act="take", token=token, who=who.model_dump(), for_s=for_s, over=over)
 
 
-def renew(transport: Transport, token: str, who: Who, for_s: float) -> Answer:
-    """Keeps the lease for `for_s` more seconds; not done when it is somebody else's by now, or was ended by hand."""
-    return _ask(transport, act="renew", token=token, who=who.model_dump(), for_s=for_s)
+def renew(transport: Transport, token: str, who: Who, for_s: float, boot: str = "") -> Answer:
+    """Keeps the lease for `for_s` more seconds; not done when it is somebody else's by now, or was ended by hand.
+    `boot`: in which of the host's it was taken; in that one, a lease of which nothing is left has been another's."""
+    return _ask(transport, act="renew", token=token, who=who.model_dump(), for_s=for_s, boot=boot)
 
 
-def release(transport: Transport, token: str) -> Answer:
-    """Gives it back; harmless where it is not ours."""
-    return _ask(transport, act="release", token=token)
+def release(transport: Transport, token: str, *, clear: bool = False) -> Answer:
+    """Gives it back; harmless where it is not ours. `clear`: nothing that tells of it stays on the host."""
+    return _ask(transport, act="release", token=token, clear=clear)
 
 
 def unlock(transport: Transport, why: str) -> Answer:
@@ -87,6 +91,31 @@ def mark(content: str | None) -> str | None:
         return None if file.get("holder") else str(file.get("last", ""))
     except (ValueError, AttributeError):
         return None
+
+
+def seen(content: str | None, uptime_s: float | None) -> Holder | None:
+    """Whose lease the file tells of, as a probe read it when the host was up for so long. None when it is nobody's, or
+    has expired; of a host that does not tell its time, none has."""
+    try:
+        holder = json.loads(content or "{}").get("holder")
+        if not holder:
+            return None
+        left_s = float(holder["until"]) - uptime_s if uptime_s is not None else 0.0
+        return None if left_s < 0 else Holder.model_validate({**holder, "left_s": left_s})
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return None  # nothing that we wrote
+
+
+def by_holder(words: Mapping[str, str]) -> list[str]:
+    """Hosts and who has them, a line for each of these."""
+    hosts: dict[str, list[str]] = {}
+    for host, who in sorted(words.items()):
+        hosts.setdefault(who, []).append(host)
+    return [f"{_named(names)}: {who}" for who, names in hosts.items()]
+
+
+def _named(hosts: Sequence[str]) -> str:
+    return ", ".join(hosts[:5]) + (f" and {len(hosts) - 5} more" if len(hosts) > 5 else "")
 
 
 def script(**request: Any) -> str:

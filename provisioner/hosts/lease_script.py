@@ -7,8 +7,9 @@ Standard library of Python 3.6 and later, nothing of this program.
 """
 
 # Python 3.6 on the host: no newer spellings; os.path because it starts faster than pathlib.
-# ruff: noqa: UP006, UP031, UP035, UP045, PTH103, PTH105, PTH118, PTH123
+# ruff: noqa: UP006, UP031, UP035, UP045, PTH103, PTH105, PTH106, PTH107, PTH116, PTH118, PTH123
 
+import contextlib
 import fcntl
 import json
 import os
@@ -29,15 +30,16 @@ def main(request: Dict[str, Any]) -> None:
 
 def answer(request: Dict[str, Any]) -> Dict[str, Any]:
     """`act`: take, renew, release or unlock. `done`: whether it was; `holder`: who has it now, if anybody, or had it;
-    `last`: token of the lease before; `unlocked`: who ended that by hand."""
+    `last`: token of the lease before; `unlocked`: who ended that by hand; `boot`: which of the host's it is.
+    `clear`: with the lease, all that tells of it goes."""
     folder = request["folder"]
-    os.makedirs(folder, mode=0o755, exist_ok=True)
-    with open(os.path.join(folder, "lock"), "a") as lock:
-        _lock(lock)
+    with _locked(folder):
         path, now = os.path.join(folder, "lease.json"), _now()
         file = _read(path)
         fresh = _ACTS[request["act"]](request, file, now)
-        if fresh is not None:
+        if fresh is not None and request.get("clear"):
+            _clear(folder)
+        elif fresh is not None:
             _write(path, fresh)
     shown = fresh if request["act"] in ("take", "renew") and fresh else file
     holder = shown.get("holder")
@@ -48,20 +50,29 @@ def answer(request: Dict[str, Any]) -> Dict[str, Any]:
         "holder": holder,
         "last": shown.get("last", ""),
         "unlocked": file.get("unlocked", ""),
+        "boot": _boot(),
     }
 
 
-def _lock(lock: Any) -> None:
-    end = time.monotonic() + LOCK_S
+def _locked(folder: str) -> Any:
+    """The file of the lock, locked until it is closed."""
+    end, path = time.monotonic() + LOCK_S, os.path.join(folder, "lock")
     while True:
+        lock = None
         try:
+            os.makedirs(folder, mode=0o755, exist_ok=True)
+            lock = open(path, "a")  # noqa: SIM115  closed by whoever gets it
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if time.monotonic() >= end:
-                sys.exit("another program holds the lock of the lease")
-            time.sleep(0.02)
-        else:
-            return
+            # Another one may be there by now, or none, where the host was cleared in between.
+            if os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
+                return lock
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        if lock:
+            lock.close()
+        if time.monotonic() >= end:
+            sys.exit("another program holds the lock of the lease")
+        time.sleep(0.02)
 
 
 def _take(request: Dict[str, Any], file: Dict[str, Any], now: float) -> Optional[Dict[str, Any]]:
@@ -75,8 +86,8 @@ def _take(request: Dict[str, Any], file: Dict[str, Any], now: float) -> Optional
 
 
 def _renew(request: Dict[str, Any], file: Dict[str, Any], now: float) -> Optional[Dict[str, Any]]:
-    if not file:  # a boot took it away
-        return _fresh(request, "", now)
+    if not file:  # a boot took it away, or in the same boot somebody who cleared the host
+        return _fresh(request, "", now) if request.get("boot") != _boot() else None
     holder = file.get("holder")
     if not holder or holder["token"] != request["token"]:
         return None
@@ -125,6 +136,20 @@ def _write(path: str, file: Dict[str, Any]) -> None:
     with open(path + ".new", "w", encoding="utf-8") as stream:
         json.dump(file, stream, sort_keys=True)
     os.replace(path + ".new", path)
+
+
+def _clear(folder: str) -> None:
+    """The lock last: it is ours until it is gone."""
+    for name in ("lease.json", "lease.json.new", "lock"):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(folder, name))
+    with contextlib.suppress(OSError):  # of somebody who wants the host at this very moment, and has made his own lock
+        os.rmdir(folder)
+
+
+def _boot() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as stream:
+        return stream.read().strip()
 
 
 def _now() -> float:

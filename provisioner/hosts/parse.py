@@ -84,6 +84,7 @@ def parse_facts(host: str, answer: dict[str, Any]) -> Facts:
         firewall=(firewall := _firewall(answer)),
         opened_for_us=tuple(sorted({*(answer.get("firewall") or {}).get("for_us", ())} & {*(firewall or ())})),
         boot_id=seen["boot_id"].strip(),
+        uptime_s=float(words[0]) if (words := seen.get("uptime", "").split()) else None,
         # Problems of an engine that does not answer at all are the engine's error, not a note.
         notes=(*notes, *_late(answer), *(engine["problems"] if engine.get("info") else ())),
     )

@@ -132,6 +132,7 @@ def system(_request: Dict[str, Any]) -> Dict[str, Any]:
         "cpus": os.cpu_count(),
         "systemd": os.path.isdir("/run/systemd/system"),
         "boot_id": _read("/proc/sys/kernel/random/boot_id"),
+        "uptime": _read("/proc/uptime"),
         "meminfo": _read("/proc/meminfo"),
         "os_release": _read("/etc/os-release") or _read("/usr/lib/os-release"),
     }

@@ -40,8 +40,12 @@ def docker_run(
     server keeps two: reading mounted files of other users, and listening at a port below 1024 where it has one.
     Where GPU and host share the memory, the kernel ends the server first when there is no more, not the machine's sshd.
     Docker keeps no log: the unit's journal is the log, and it has limits.
+    Docker's init is the first process (docker-init, part of Docker since 1.13). The kernel lets no SIGTERM end a first
+    process that has no handler for it, and vLLM has none while it loads a model: each stop would take its whole time.
+    The init also reaps workers that lost their parent; where nobody does, containers have been left that could not be
+    restarted (https://github.com/NVIDIA/NemoClaw/issues/7219).
     """
-    words = ["/usr/bin/docker", "run", "--rm", "--name", container, "--network", "host", "--ipc", ipc]
+    words = ["/usr/bin/docker", "run", "--rm", "--init", "--name", container, "--network", "host", "--ipc", ipc]
     words += ["--cap-drop", "ALL", "--cap-add", "DAC_OVERRIDE"]
     words += ["--cap-add", "NET_BIND_SERVICE"] if port < _FIRST_FREE_PORT else []
     words += ["--security-opt", "no-new-privileges", "--log-driver", "none"]

@@ -158,6 +158,8 @@ class Facts(Frozen):
     opened_for_us: tuple[int, ...] = ()
     """those among them that were closed before a server of ours needed them"""
     boot_id: str = ""
+    uptime_s: float | None = None
+    """since it booted, by its own clock; None where the probe did not tell"""
     notes: tuple[str, ...] = ()
     """what the probe could not tell, and why: programs that hung, files that cannot be read, broken markers"""
 
@@ -165,6 +167,10 @@ class Facts(Frozen):
         """The image that the host has under this name, by its tag or by its digest; None when it has none."""
         name = by_digest(reference)
         return next((image for image in self.images if name in image.tags or name in image.digests), None)
+
+    def content(self, path: str) -> str | None:
+        """What is in a file whose content was asked for; None where it is not there."""
+        return next((file.content for file in self.files if file.path == path), None)
 
     @property
     def platform(self) -> Platform | None:

@@ -45,7 +45,7 @@ def release_id(plan: HostPlan) -> str:
 
 def current(facts: Facts) -> Current | None:
     """The release that the host serves, as the probe saw it; None before the first."""
-    return parsed_current(next((file.content for file in facts.files if file.path == CURRENT), None) or "")
+    return parsed_current(facts.content(CURRENT) or "")
 
 
 def parsed_current(text: str) -> Current | None:

@@ -28,7 +28,7 @@ POLICY = "policy: passed"
 
 
 class BaselineGate:
-    """Judges the benchmarks of one run, from the threads of all hosts, and accepts those that passed when it ends."""
+    """Judges the benchmarks of one run, from the threads of all hosts, and accepts those that passed."""
 
     def __init__(self, store: Store, fleet: Fleet) -> None:
         self._store = store
@@ -69,7 +69,7 @@ class BaselineGate:
 
     def accept(self, run_id: str, outcomes: Sequence[HostOutcome]) -> None:
         """Takes the benchmarks of every host that ended well into its baseline, where the fleet file lets it: not
-        those that the gate could not decide about."""
+        those that the gate could not decide about. Told once of each: when its wave has passed, or its run ends."""
         for outcome in outcomes:
             if outcome.exit_code != Exit.OK or outcome.state not in ("promoted", "unchanged"):
                 continue

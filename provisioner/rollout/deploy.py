@@ -122,6 +122,8 @@ class Rollout:
             unkept = [host for host, kept in zip(hosts, pool.map(self._accepted, hosts), strict=True) if not kept]
         promoted = [host for host in hosts if host not in unkept]
         if promoted:
+            # Before whoever is told of the wave takes their time: what passed is not lost with a run that is killed.
+            self.options.on_promoted([self.outcomes[host] for host in promoted])
             self._step("promoted", wave.name, promoted)
         return unkept
 

@@ -42,6 +42,8 @@ class Options:
     """told as soon as a server has one, from the thread of its host"""
     speed_gate: SpeedGate = ungated
     """compares each benchmark with others"""
+    on_promoted: Callable[[Sequence[HostOutcome]], None] = lambda _outcomes: None
+    """told of the hosts whose wave has passed, as soon as their release is kept"""
     too_late: Callable[[Sequence[str]], str | None] = lambda _hosts: None
     """why a wave of these hosts must not begin any more; None where it may"""
     pace: Pace = lambda _plan, _server, _image: None

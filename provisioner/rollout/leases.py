@@ -50,6 +50,8 @@ class Leases:
         self._timing = timing
         self._token = secrets.token_hex(8)
         self._last: dict[str, str] = {}
+        self._boots: dict[str, str] = {}
+        self._cleared: frozenset[str] = frozenset()
         self._taken: list[Host] = []
         self.lost = ""
         """why the run must stop: somebody else has a host by now; "" while all is well"""
@@ -91,27 +93,35 @@ class Leases:
 
         def one(host: Host) -> None:
             try:
-                answer = lease.renew(connections.connect(host), self._token, self._who, self._timing.lease_s)
+                boot = self._boots[host.name]
+                answer = lease.renew(connections.connect(host), self._token, self._who, self._timing.lease_s, boot)
             except ProvisionError:
                 connections.drop(host)  # what is wrong with the host is for the run itself to find out
                 return
+            self._boots[host.name] = answer.boot
             if not answer.done:
                 reason = str(answer.holder) if answer.holder else answer.unlocked or "nobody says who"
                 self.lost = f"{host.name}: its lease was taken from this run: {reason}"
 
         _everywhere(one, self._taken)
 
+    def clear(self, hosts: Iterable[str]) -> None:
+        """On these hosts nothing that tells of leases is to stay, either. Whoever looked at one before, and takes its
+        lease after that, is not told that another run was there, if that was the first since the host's boot."""
+        self._cleared = frozenset(hosts)
+
     def release(self) -> list[str]:
         """Gives all of them back; tells of those where that failed."""
         failed: list[str] = []
 
         def one(host: Host) -> None:
+            clear = host.name in self._cleared
             try:
                 try:
-                    lease.release(self._connections.connect(host), self._token)
+                    lease.release(self._connections.connect(host), self._token, clear=clear)
                 except UnreachableError:  # a connection may have died of idleness
                     self._connections.drop(host)
-                    lease.release(self._connections.connect(host), self._token)
+                    lease.release(self._connections.connect(host), self._token, clear=clear)
             except ProvisionError as error:
                 failed.append(f"{host.name}: its lease expires in {self._timing.lease_s / 60:g} minutes: {error}")
 
@@ -129,7 +139,7 @@ class Leases:
             if answer is None:
                 return
             if answer.done:
-                self._last[host.name] = answer.last
+                self._last[host.name], self._boots[host.name] = answer.last, answer.boot
                 self._taken.append(host)
             else:
                 holders[host.name] = str(answer.holder)
@@ -219,22 +229,14 @@ _HINT = (
 
 
 def _in_the_way(holders: Mapping[str, str]) -> str:
-    by_words: dict[str, list[str]] = {}
-    for host, words in sorted(holders.items()):
-        by_words.setdefault(words, []).append(host)
-    lines = [f"  {_named(hosts)}: {words}" for words, hosts in by_words.items()]
+    lines = [f"  {line}" for line in lease.by_holder(holders)]
     return "\n".join(["another run is at work on hosts of this one:", *lines])
-
-
-def _named(hosts: Sequence[str]) -> str:
-    return ", ".join(hosts[:5]) + (f" and {len(hosts) - 5} more" if len(hosts) > 5 else "")
 
 
 def _mark(facts: Facts | None) -> str | None:
     if facts is None:
         return None
-    content = next((file.content for file in facts.files if file.path == lease.FILE), None)
-    return lease.mark(content)
+    return lease.mark(facts.content(lease.FILE))
 
 
 def _everywhere(one: Callable[[Host], None], hosts: Iterable[Host]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from http.client import HTTPException
 from typing import Any
 
 from provisioner.errors import ProvisionError
@@ -91,7 +93,7 @@ class Notifier:
             elif rule.email:
                 _run(_sendmail(rule.email), _mail(rule.email, told), rule.timeout_s)
             elif index in self._urls:
-                _post(self._urls[index], told if rule.format == "json" else {"text": told["text"]}, rule.timeout_s)
+                _post(self._urls[index], told if rule.format == "json" else _slack(told["text"]), rule.timeout_s)
         except (_FailedError, OSError, ValueError, subprocess.SubprocessError) as error:
             self._failed(index, rule, str(error))
 
@@ -145,6 +147,11 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return
 
 
+def _slack(text: str) -> dict[str, str]:
+    """Slack reads `<…>` as links and mentions, unless the three characters are escaped (its "Formatting text")."""
+    return {"text": html.escape(text, quote=False)}
+
+
 def _post(url: str, document: Mapping[str, Any], timeout_s: float) -> None:
     request = urllib.request.Request(  # noqa: S310 - http or https, see Notify
         url,
@@ -160,3 +167,5 @@ def _post(url: str, document: Mapping[str, Any], timeout_s: float) -> None:
             raise _FailedError(f"it answered HTTP {error.code} {error.reason}") from None
     except urllib.error.URLError as error:
         raise _FailedError(f"it cannot be reached: {error.reason}") from None
+    except HTTPException as error:
+        raise _FailedError(f"it does not answer as a web server does: {str(error)[:100]!r}") from None

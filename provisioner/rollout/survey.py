@@ -12,7 +12,7 @@ from provisioner.errors import Exit, HostError, ProvisionError
 from provisioner.fleet.models import Fleet, Host
 from provisioner.fleet.recipes import Recipe
 from provisioner.history.events import Event, OnEvent
-from provisioner.hosts.lease import FILE as LEASE
+from provisioner.hosts import lease
 from provisioner.hosts.probe import ProbeRequest, ProbeResult, probe_all
 from provisioner.plan.absent import ENV_DIR, MARK, PATTERNS, UNIT_DIR
 from provisioner.plan.bundle import Bundled, Manifest, bundled, from_bundle
@@ -68,6 +68,11 @@ class HostSurvey:
         """Id of the release that it serves; None before the first."""
         serving = current(self.facts) if self.facts else None
         return serving.id if serving else None
+
+    @property
+    def leased(self) -> lease.Holder | None:
+        """Whose lease it had when it was looked at."""
+        return lease.seen(self.facts.content(lease.FILE), self.facts.uptime_s) if self.facts else None
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ def probe_request(
     names = dict.fromkeys(name for name, _, _ in served)
     health = dict.fromkeys((port, connect_address(address)) for _, port, address in served)
     units = tuple(f"vllm-{name}.service" for name in names)
-    public = [DAEMON_JSON, IMAGE_RECORD, CURRENT, LEASE, *(f"{UNIT_DIR}/{unit}" for unit in units)]
+    public = [DAEMON_JSON, IMAGE_RECORD, CURRENT, lease.FILE, *(f"{UNIT_DIR}/{unit}" for unit in units)]
     public += [proof_path(name) for name in names]
     public += [certificate_path(registry) for registry in fleet.certificates]
     private = [f"{ENV_DIR}/{name}.env" for name in names]

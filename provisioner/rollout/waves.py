@@ -5,10 +5,12 @@ Waves are made of the whole fleet, not of the hosts with work: a run that was cu
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from provisioner.fleet.rollout import Rollout
+from provisioner.fleet.rollout import Order, Rollout
+from provisioner.plan.release import release_id
 from provisioner.rollout.survey import HostSurvey, Survey
 
 CANARY = "canary"
@@ -25,6 +27,8 @@ class Member:
     """hardware profile and platform; "" when no probe told it"""
     batch: str | None = None
     """its value of the label that batches go by"""
+    release: str = ""
+    """id of the release that it is to get; "" when it is not known. Chance hangs on it alone"""
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,34 @@ def _serves(seen: HostSurvey) -> bool:
 
 def _member(rollout: Rollout, seen: HostSurvey) -> Member:
     kind = f"{seen.plan.hardware} {seen.plan.platform}" if seen.plan else ""
-    return Member(seen.host.name, kind, seen.host.batch(rollout.batch_by) if rollout.batch_by else None)
+    batch = seen.host.batch(rollout.batch_by) if rollout.batch_by else None
+    return Member(seen.host.name, kind, batch, release_id(seen.plan) if seen.plan else "")
 
 
 def plan_waves(rollout: Rollout, members: Sequence[Member]) -> tuple[Wave, ...]:
     """Every host is in exactly one wave; no wave is empty. Canaries that are not among the members are left out."""
+    members = in_order(rollout.order, members)
     canary = _canary(rollout, members)
     rest = [member for member in members if member.name not in canary]
     batches = _labelled(rollout.batch_by, rest) if rollout.batch_by else _sized(rollout, len(members), rest)
     first = [Wave(CANARY, canary)] if canary else []
     return (*first, *batches)
+
+
+def in_order(order: Order, members: Sequence[Member]) -> list[Member]:
+    """The members as `rollout.order` wants them. Chance is a hash of name and release: each host has its place by
+    itself, so that one which is away in a later run takes no other along."""
+    match order:
+        case "inventory":
+            return list(members)
+        case "reverse_inventory":
+            return list(reversed(members))
+        case "sorted" | "reverse_sorted":
+            return sorted(members, key=lambda member: member.name, reverse=order == "reverse_sorted")
+        case "shuffle":
+            return sorted(
+                members, key=lambda member: hashlib.sha256(f"{member.release} {member.name}".encode()).digest()
+            )
 
 
 def _canary(rollout: Rollout, members: Sequence[Member]) -> tuple[str, ...]:

@@ -45,6 +45,23 @@ def test_of_many_that_ask_at_once_one_has_it(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lease.json", "lock"]
 
 
+def test_of_many_that_ask_while_a_host_is_cleared_one_has_it(tmp_path: Path) -> None:
+    """The lock that they wait for goes away under them."""
+    folder = tmp_path / "provision"
+    for turn in range(5):
+        assert answer(start(folder, act="take", token=f"first{turn}", who=who(9), for_s=300))["done"]
+        clearing = start(folder, act="release", token=f"first{turn}", clear=True)
+        asked = [
+            start(folder, act="take", token=f"t{turn}.{number}", who=who(number), for_s=300) for number in range(6)
+        ]
+        assert answer(clearing)["done"]
+        done = [number for number, one in enumerate(map(answer, asked)) if one["done"]]
+        assert len(done) <= 1  # none, where all of them came before it was cleared
+        for number in done:
+            assert answer(start(folder, act="release", token=f"t{turn}.{number}", clear=True))["done"]
+        assert not folder.exists()
+
+
 def test_one_that_holds_the_lock_for_ever_is_not_waited_for(tmp_path: Path) -> None:
     holding = (
         "import fcntl,sys,time; f=open(sys.argv[1],'a'); fcntl.flock(f,2); print('have it',flush=True); time.sleep(60)"

@@ -6,6 +6,7 @@ import email
 import email.policy
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -104,6 +105,30 @@ def test_slack_gets_a_text_at_an_address_from_a_secret(hook: Hook) -> None:
     told = Told({"webhook": "env:SLACK_URL", "format": "slack"}, environment={"SLACK_URL": hook.url("/T0/B0")})
     told.notifier.tell("failed", "gpu-02 failed")
     assert hook.got == [("/T0/B0", {"text": "gpu-02 failed"})]
+
+
+def test_slack_is_called_by_nobody_whom_an_error_names(hook: Hook) -> None:
+    told = Told({"webhook": hook.url("/a"), "format": "slack"})
+    told.notifier.tell("failed", "slo: p95 <= 1 & <!channel>")
+    assert hook.got == [("/a", {"text": "slo: p95 &lt;= 1 &amp; &lt;!channel&gt;"})]
+
+
+def test_something_that_is_no_web_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(65536)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        told = Told({"webhook": f"http://127.0.0.1:{server.getsockname()[1]}/"})
+        told.notifier.tell("failed", "x")
+        thread.join()
+    assert told.warnings == [
+        r"warning: notify[0] (webhook): it does not answer as a web server does: 'SSH-2.0-OpenSSH_9.9\r\n'"
+    ]
 
 
 def test_only_what_was_asked_for(hook: Hook) -> None:

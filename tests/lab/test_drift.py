@@ -31,8 +31,7 @@ def test_drift_is_named_and_repaired(lab: Lab, served: str, fleet: Path) -> None
     shell(served, "systemctl reset-failed vllm-sim")
     for _ in range(5):
         shell(served, "systemctl restart vllm-sim")
-        # before it serves, the first process of a container does not heed SIGTERM: the next stop would take its time
-        wait_for(lambda: health(served), 60, f"/health on {served} after its restart")
+    wait_for(lambda: health(served), 60, f"/health on {served} after its restarts")
     with faults.driver(served, "590.44.01"):
         _names(lab.run("plan", fleet), f"sim: validate again: it was proven with driver {DRIVER}, now it is 590.44.01")
     shell(served, f"docker tag {SIM_IMAGE} kept:1 && docker image rm {SIM_IMAGE} {DEPLOY_TAG}")

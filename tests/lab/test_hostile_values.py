@@ -111,14 +111,14 @@ def test_arguments_arrive_as_written(ran: Ran) -> None:
     assert ran.container["Args"] == ["serve", *ran.plan["argv"]]
     assert ran.plan["argv"][-len(TEXTS) :] == list(TEXTS.values())
     # as the server itself sees them; what stands before is Python and its script
-    seen = in_container(ran.host, "cat /proc/1/cmdline").split("\0")[:-1]
+    seen = in_container(ran.host, of_server("cmdline")).split("\0")[:-1]
     assert seen[seen.index("serve") :] == ran.container["Args"]
 
 
 def test_the_environment_arrives_as_written(ran: Ran) -> None:
     wanted = {f"ODD_{name}": text for name, text in TEXTS.items()} | {"ODD_dash": "--privileged"}
     wanted |= {"VLLM_API_KEY": KEY, "HF_HOME": "/root/.cache/huggingface"}
-    for told in (ran.container["Config"]["Env"], in_container(ran.host, "cat /proc/1/environ").split("\0")[:-1]):
+    for told in (ran.container["Config"]["Env"], in_container(ran.host, of_server("environ")).split("\0")[:-1]):
         seen = dict(line.split("=", 1) for line in told)
         assert {name: seen.get(name) for name in wanted} == wanted
 
@@ -170,6 +170,11 @@ def in_container(host: str, command: str) -> str:
     """What a command in the server's container prints, byte for byte."""
     told = shell(host, f"docker exec vllm-sim {command} | base64 --wrap=0")
     return base64.b64decode(told).decode()
+
+
+def of_server(name: str) -> str:
+    """A command that prints a file of the server's process: the child of Docker's init, which is the first one."""
+    return f"sh -c 'cat /proc/$(cut -d \" \" -f 1 /proc/1/task/1/children)/{name}'"
 
 
 def quoted(text: str) -> str:

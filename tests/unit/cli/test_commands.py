@@ -174,7 +174,7 @@ class TestApply:
         assert row.command[1:] == tuple(sys.argv[1:])
 
     def test_what_a_run_finds_out_is_in_the_history_at_once(self, stage: Stage) -> None:
-        """Verdicts while the run goes on, what it accepts when it ends."""
+        """Verdicts while the run goes on, what it accepts when the wave has passed."""
         path = stage.hosts(a=facts("a"), b=facts("b"))
 
         def execute(seen: Any, *_: Any, on_event: Any, options: Any, **__: Any) -> tuple[HostOutcome, ...]:
@@ -229,6 +229,25 @@ class TestRollout:
             kinds = [step.kind for step in store.steps(store.run("latest").id)]
         assert kinds == ["started", "wave", "promoted", "wave", "promoted", "finished"]
 
+    def test_what_a_wave_has_shown_is_a_baseline_before_the_next_begins(self, stage: Stage) -> None:
+        """A run that is killed later does not take it away; it is accepted once."""
+        path = stage.hosts(self.WAVES.format(hosts="a, b", more="batches: [1]"), a=facts("a"), b=facts("b"))
+        before: list[list[tuple[str, bool]]] = []
+
+        def execute(seen: Any, *_: Any, options: Any, **__: Any) -> tuple[HostOutcome, ...]:
+            (host,) = seen.work
+            told = verdict(host.host.name)
+            with open_store(read_only=True) as history:
+                before.append([(one.host, one.accepted) for one in history.measurements()])
+            options.on_verdict(host, host.plan.servers[0], told)
+            return (HostOutcome(host.host.name, Exit.OK, verdicts=(told,)),)
+
+        stage.patch.setattr(deploy, "execute", execute)
+        assert run([path, "--yes"]) == Exit.OK
+        assert before == [[], [("a", True)]]
+        with open_store(read_only=True) as history:
+            assert [one.host for one in history.accepted()] == ["a", "b"]
+
     def test_somebody_must_approve_and_there_is_nobody(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
         path = stage.hosts(self.WAVES.format(hosts="a, b", more="approve: canary"), a=facts("a"), b=facts("b"))
         said = (
@@ -241,6 +260,26 @@ class TestRollout:
         assert run([never, "--yes", "--approve"]) == Exit.BAD_INPUT
         assert capsys.readouterr().err.endswith(said)
         assert (stage.executed, stage.runs) == ([], [])
+
+    @pytest.mark.parametrize(
+        ("typed", "code", "waves"),
+        [("y\ny\ny\n", Exit.OK, 3), ("y\ny\nn\n", Exit.CHANGES, 2), ("y\n", Exit.CHANGES, 1)],
+    )
+    def test_somebody_at_a_terminal_is_asked_after_every_wave(
+        self, stage: Stage, capsys: pytest.CaptureFixture[str], typed: str, code: Exit, waves: int
+    ) -> None:
+        path = stage.hosts(
+            self.WAVES.format(hosts="a, b, c", more="batches: [1]"), a=facts("a"), b=facts("b"), c=facts("c")
+        )
+        stage.patch.setattr("provisioner.cli.console.at_terminal", lambda: True)
+        stage.patch.setattr("provisioner.cli.rolling.at_terminal", lambda: True)
+        stage.patch.setattr("sys.stdin", io.StringIO(typed))
+        assert run([path, "--approve"]) == code
+        assert [did["hosts"] for did in stage.executed] == [["a"], ["b"], ["c"]][:waves]
+        said = capsys.readouterr()
+        assert "canary passed. Go on with batch 1 (b)? [y/N] " in said.err
+        assert ("batch 1 passed. Go on with batch 2 (c)? [y/N] " in said.err) is (waves > 1)
+        assert ("not approved" in said.out) is (code != Exit.OK)
 
     @pytest.mark.parametrize(("command", "code", "waves"), [("true", Exit.OK, 2), ("false", Exit.CHANGES, 1)])
     def test_a_command_is_asked(

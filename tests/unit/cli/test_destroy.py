@@ -133,6 +133,51 @@ def test_a_host_that_fails(stage: Stage, capsys: pytest.CaptureFixture[str]) -> 
     assert "a: failed: removal: Remove packages: locked\n    by apt\n0 of 2 hosts cleared" in err
 
 
+def test_nothing_of_the_lease_stays_where_all_went_well(stage: Stage) -> None:
+    stage.said["b"] = answer("y")
+    stage.results["b"] = HostResult(host="b", state="failed", changed=0, message="locked")
+    assert run(["destroy", stage.path, "--yes"]) == Exit.HOST_FAILED
+    assert (stage.leases.folder / "a").exists() is False
+    assert stage.leases.holder("b") is None
+    assert stage.leases.file("b") is not None
+
+
+class TestNotifications:
+    @pytest.fixture(autouse=True)
+    def _hook(self, stage: Stage) -> None:
+        hook = stage.folder / "hook"
+        hook.write_text('#!/bin/sh\ncat >> "$(dirname "$0")/told"\n')
+        hook.chmod(0o755)
+        rules = "[{on: [started, failed, finished], command: [./hook]}, {on: [started], command: [/no/such/hook]}]"
+        Path(stage.path).write_text(f"{FLEET}notify: {rules}\n")
+
+    def told(self, stage: Stage) -> list[tuple[str, str]]:
+        file = stage.folder / "told"
+        lines = map(json.loads, file.read_text().splitlines() if file.exists() else ())
+        return [(one["event"], one["text"]) for one in lines]
+
+    def test_a_removal(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        """And a hook that fails stops none."""
+        assert run(["destroy", stage.path, "--yes"]) == Exit.OK
+        assert self.told(stage) == [
+            ("started", "a removal begins on 1 of 2 hosts: a"),
+            ("finished", "a removal has ended well: 1 of 1 host cleared"),
+        ]
+        assert "warning: notify[1] (command): [Errno 2] No such file" in capsys.readouterr().err
+
+    def test_one_that_fails(self, stage: Stage) -> None:
+        stage.results["a"] = HostResult(host="a", state="failed", changed=0, message="removal: locked\nby apt")
+        assert run(["destroy", stage.path, "--yes"]) == Exit.HOST_FAILED
+        assert self.told(stage)[1:] == [
+            ("failed", "a removal has failed (exit code 1): 0 of 1 host cleared\na: failed: removal: locked")
+        ]
+
+    def test_nothing_to_take_away_is_no_news(self, stage: Stage) -> None:
+        assert run(["destroy", stage.path, "--dry-run"]) == Exit.CHANGES
+        assert run(["destroy", stage.path, "--hosts", "b"]) == Exit.OK
+        assert self.told(stage) == []
+
+
 @pytest.mark.parametrize(
     ("said", "code", "words"),
     [

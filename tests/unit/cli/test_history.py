@@ -166,6 +166,14 @@ def test_the_audit_log(told: History, capsys: pytest.CaptureFixture[str]) -> Non
         "2026-11-27 08:01  anna  began  r4   a      –       –              apply fleet.yaml --yes",
         "older ones are not shown: --limit N",
     ]
+    (ended,) = [line for line in said(capsys, "history", "--audit").splitlines() if "  ended  r1 " in line]
+    assert "  a/nemotron=sha256:aaaaaaaaaaaa  passed  " in ended
+    (row,) = [
+        one
+        for one in json.loads(said(capsys, "history", "--audit", "--json"))
+        if (one["action"], one["run_id"]) == ("ended", "r1")
+    ]
+    assert row["images"] == ["a/nemotron=sha256:" + "a" * 64]
 
 
 def test_two_runs_side_by_side(told: History, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,6 +92,31 @@ rollout: 2 waves
     )
 
 
+def test_a_plan_of_hosts_that_somebody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said of all of them, those that are not fit at that moment as well; nobody has one whose lease has expired."""
+    who = {"user": "ops", "machine": "control-2", "control": "c2", "fleet": "nights", "run": "r-7", "token": "t"}
+    held = json.dumps({"holder": who | {"since": "2026-11-24T15:02:13Z", "until": 1300.0}, "last": ""})
+    files = (file("/run/provision/lease.json", held),)
+    found = [
+        facts("a", files=files, uptime_s=1000.0),
+        facts("b", files=files, uptime_s=1000.0, sudo=False),
+        facts("c", files=files, uptime_s=2000.0),
+        facts("d"),
+    ]
+    survey = seen(monkeypatch, *found)
+    assert (
+        "\n\nleased at this moment:\n"
+        "  a, b: ops on control-2, run r-7 of fleet nights, since 2026-11-24T15:02:13Z\n\n"
+        "4 hosts: 3 to change"
+    ) in show.plan(survey, diff=False)
+    told = json.loads(show.plan_json(survey))["hosts"]
+    assert {name: bool(one["leased"]) for name, one in told.items()} == {"a": True, "b": True, "c": False, "d": False}
+    assert told["a"]["leased"] == {key: value for key, value in who.items() if key != "token"} | {
+        "since": "2026-11-24T15:02:13Z",
+        "left_s": 300.0,
+    }
+
+
 def test_a_plan_of_a_host_with_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = show.plan(seen(monkeypatch, ready()), diff=False).splitlines()
     assert lines[-3:] == ["  = as planned, validated", "", "1 host: 0 to change, 0 to validate, 1 as planned"]
@@ -159,6 +184,7 @@ def test_a_plan_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
         "unproven": {},
         "unaccepted": False,
         "release": None,
+        "leased": None,
         "plan": None,
     }
     assert made["hosts"]["gpu-01"]["plan"]["hardware"] == "h200"

@@ -347,7 +347,7 @@ def test_the_audit_log(store: Store, tmp_path: Path) -> None:
     store.accept("r1", by="bert", note="known loss", replaces=True)
     begin(store, "r2", hosts=("other",))
     lines = [(a.user, a.action, a.run_id, a.hosts, a.images, a.verdict) for a in reversed(store.audit())]
-    running = ("gpu-01/nemotron=aaaaaaaaaaaa",)
+    running = ("gpu-01/nemotron=sha256:" + "a" * 64,)
     assert lines == [
         ("anna", "began", "r1", ("gpu-01", "gpu-02"), (), ""),
         ("anna", "ended", "r1", ("gpu-01", "gpu-02"), running, "a gate failed"),
@@ -375,7 +375,7 @@ def test_steps_of_a_rollout_are_in_the_history_and_in_the_audit_log(store: Store
         store.add_step("r1", step)
     assert store.steps("r1") == steps
     told = [(one.action, one.hosts, one.images, one.verdict) for one in reversed(store.audit(limit=3))]
-    seen = ("a/nemotron=" + "a" * 12,)
+    seen = ("a/nemotron=sha256:" + "a" * 64,)
     assert told == [
         ("wave", ("a",), seen, "canary"),
         ("promoted", ("a",), seen, "canary"),

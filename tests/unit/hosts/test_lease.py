@@ -12,7 +12,7 @@ from leasing import LeaseHosts
 from provisioner.errors import HostError
 from provisioner.hosts import lease
 from provisioner.hosts.fake import FakeTransport
-from provisioner.hosts.lease import Who, mark
+from provisioner.hosts.lease import Who, by_holder, mark, seen
 from provisioner.hosts.transport import Result
 
 OPS = Who(user="ops", machine="control-1", control="c1", fleet="sim", run="run-1")
@@ -104,6 +104,21 @@ def test_giving_back_what_is_not_ours(hosts: LeaseHosts) -> None:
     assert not lease.take(host, "t2", EVE, 300).done
 
 
+def test_a_host_that_was_cleared_has_nothing_of_it(hosts: LeaseHosts) -> None:
+    """Nor is it given to one who slept for so long that another could take it and clear the host."""
+    host = hosts.transport("a")
+    slept = lease.take(host, "t1", OPS, 300)
+    hosts.clock += 1000
+    lease.take(host, "t2", EVE, 300)
+    assert not lease.release(host, "t1", clear=True).done
+    assert lease.release(host, "t2", clear=True).done
+    assert not (hosts.folder / "a").exists()
+    late = lease.renew(host, "t1", OPS, 300, slept.boot)
+    assert (late.done, late.holder) == (False, None)
+    hosts.boot("a")
+    assert lease.renew(host, "t1", OPS, 300, slept.boot).done
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"holder": 3}', '{"holder": {"until": "x"}}'])
 def test_a_file_that_is_not_ours(hosts: LeaseHosts, text: str) -> None:
     (hosts.folder / "a").mkdir(parents=True)
@@ -122,6 +137,27 @@ def test_marks(hosts: LeaseHosts) -> None:
     assert before == lease.take(host, "t2", EVE, 300).last == "t1"
     lease.release(host, "t2")
     assert lease.take(host, "t3", OPS, 300).last == "t2" != before
+
+
+def test_whose_it_is_when_a_probe_looks(hosts: LeaseHosts) -> None:
+    host = hosts.transport("a")
+    assert seen(hosts.file("a"), 1000.0) is None
+    taken = lease.take(host, "t1", OPS, 300)
+    assert seen(hosts.file("a"), 1100.0) == taken.holder.model_copy(update={"left_s": 200.0}) if taken.holder else None
+    assert seen(hosts.file("a"), 1301.0) is None  # expired
+    assert seen(hosts.file("a"), None) is not None  # nobody knows
+    lease.release(host, "t1")
+    assert seen(hosts.file("a"), 1000.0) is None
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", '{"holder": 3}', '{"holder": {"until": "x"}}', '{"holder": {}}'])
+def test_a_lease_of_nonsense_is_nobodys(text: str) -> None:
+    assert seen(text, 1.0) is None
+
+
+def test_hosts_by_who_has_them() -> None:
+    many = {f"h{number}": "eve" for number in range(7)} | {"a": "ops"}
+    assert by_holder(many) == ["a: ops", "h0, h1, h2, h3, h4 and 2 more: eve"]
 
 
 @pytest.mark.parametrize("text", ["nonsense", "[]", '"x"'])
@@ -150,7 +186,9 @@ def test_a_host_that_does_not_answer_so(result: Result, words: str) -> None:
 
 
 ACTS = st.lists(
-    st.tuples(st.sampled_from(["take", "renew", "release", "unlock", "sleep", "boot"]), st.sampled_from([0, 1, 2])),
+    st.tuples(
+        st.sampled_from(["take", "renew", "release", "clear", "unlock", "sleep", "boot"]), st.sampled_from([0, 1, 2])
+    ),
     max_size=40,
 )
 
@@ -160,7 +198,7 @@ def test_two_never_have_it(tmp_path_factory: pytest.TempPathFactory, acts: list[
     """Whoever was last told that it is his, and whose time is not up, is the only one who was."""
     with pytest.MonkeyPatch.context() as patch:
         hosts = LeaseHosts(patch, tmp_path_factory.mktemp("lease"))
-        host, until = hosts.transport("a"), dict.fromkeys(range(3), -1.0)
+        host, until, boots = hosts.transport("a"), dict.fromkeys(range(3), -1.0), dict.fromkeys(range(3), "")
         for act, one in acts:
             who = Who(user="u", machine="m", control=f"c{one}", fleet="f", run=f"r{one}")
             if act == "sleep":
@@ -171,9 +209,14 @@ def test_two_never_have_it(tmp_path_factory: pytest.TempPathFactory, acts: list[
             elif act == "unlock":
                 lease.unlock(host, "x")
                 until = dict.fromkeys(range(3), -1.0)
-            elif act == "release":
-                lease.release(host, f"t{one}")
+            elif act in ("release", "clear"):
+                lease.release(host, f"t{one}", clear=act == "clear")
                 until[one] = -1.0
-            elif (lease.take if act == "take" else lease.renew)(host, f"t{one}", who, 100).done:
-                until[one] = hosts.clock + 100
+            elif act == "take" or boots[one]:
+                if act == "take":
+                    answer = lease.take(host, f"t{one}", who, 100)
+                else:
+                    answer = lease.renew(host, f"t{one}", who, 100, boots[one])
+                boots[one] = answer.boot
+                until[one] = hosts.clock + 100 if answer.done else until[one]
             assert sum(end > hosts.clock for end in until.values()) <= 1

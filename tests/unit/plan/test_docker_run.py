@@ -21,7 +21,7 @@ def test_the_whole_command() -> None:
     )
     # fmt: off
     assert argv == (
-        "/usr/bin/docker", "run", "--rm", "--name", "vllm-nemotron", "--network", "host", "--ipc", "host",
+        "/usr/bin/docker", "run", "--rm", "--init", "--name", "vllm-nemotron", "--network", "host", "--ipc", "host",
         "--cap-drop", "ALL", "--cap-add", "DAC_OVERRIDE", "--security-opt", "no-new-privileges", "--log-driver", "none",
         "--gpus", '"device=0,1"', "--volume", "/data/hf:/root/.cache/huggingface:ro",
         "--volume", "/var/lib/vllm/plugins/nano_v3_reasoning_parser.py:/vllm-workspace/nano_v3_reasoning_parser.py:ro",

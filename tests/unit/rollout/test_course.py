@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 
-from provisioner.fleet.rollout import Rollout
+from provisioner.fleet.rollout import Order, Rollout
 from provisioner.rollout.course import Course, Deployed, run
 from provisioner.rollout.waves import Member, Wave, plan_waves
 
@@ -170,6 +170,7 @@ def _check(chance: random.Random) -> None:
         batches=chance.choice([("100%",), ("1%", "10%", "50%"), (7,), (50, 200)]),
         max_failures=chance.choice([0, 0, 1, 5]),
         rollback=chance.choice(["wave", "all", "never"]),
+        order=chance.choice(get_args(Order)),
     )
     rate = chance.choice([0.0, 0.0005, 0.005, 0.1])
     bad = {host: Deployed(passed=False, touched=chance.random() < 0.8) for host in hosts if chance.random() < rate}

@@ -229,6 +229,18 @@ def test_a_good_release_reaches_all(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_who_passed_is_told_of_before_those_who_may_take_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, [served("a"), served("b", refuses={N})])
+    told: list[tuple[list[str], str]] = []
+
+    def on_promoted(outcomes: Sequence[HostOutcome]) -> None:
+        told.append(([one.host for one in outcomes], world.told()[-1]))
+
+    options = replace(world.options(), on_promoted=on_promoted)
+    Rollout(world.survey(), world.connections(), Path("/runs/r-1"), options, world.hands()).run()
+    assert told == [(["a"], "wave: canary: a")]
+
+
 def test_a_bad_release_stops_at_the_canary_which_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, [served("a", refuses={N}), served("b")])
     _, outcomes = world.run()

@@ -168,6 +168,11 @@ class TestLeased:
             assert hosts.holder("a")
         assert hosts.holder("a") is None
 
+    def test_on_hosts_that_are_cleared_nothing_stays(self, hosts: LeaseHosts) -> None:
+        with leased(connections(hosts), named("a", "b"), A, wait_s=0, say=nothing, timing=QUICK) as mine:
+            mine.clear(["b"])
+        assert (hosts.file("a") is not None, (hosts.folder / "b").exists()) == (True, False)
+
     @pytest.mark.parametrize("error", [KeyboardInterrupt(), HostError("x"), RuntimeError("a bug"), SystemExit(1)])
     def test_given_back_whatever_happens(self, hosts: LeaseHosts, error: BaseException) -> None:
         with (
