@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -86,12 +87,14 @@ def resume(
     context: typer.Context,
     fleet: FleetFile,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Go on without asking, even if that run asked.")] = False,
+    lock_wait: LockWait = 0.0,
 ) -> None:
     """Go on with the fleet's last rollout where it stopped, with the flags that it had. Done hosts are not touched."""
     from provisioner.cli import resume as command
 
     program: Any = context.find_root().command
-    raise typer.Exit(command.resume(fleet, lambda argv: flags_of_apply(argv, program.commands), yes=yes))
+    flags_of = partial(flags_of_apply, commands=program.commands)
+    raise typer.Exit(command.resume(fleet, flags_of, yes=yes, lock_wait_s=lock_wait))
 
 
 @app.command(epilog="Example: provision rollback fleet.yaml --hosts gpu-01 --yes")

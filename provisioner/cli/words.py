@@ -24,8 +24,12 @@ def with_default_command(argv: Sequence[str], commands: Container[str]) -> list[
 
 
 def flags_of_apply(argv: Sequence[str], commands: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the words of an `apply` mean, by the names of its parameters; None for another command."""
+    """What the words of an `apply` mean, by the names of its parameters, and those of what a timer runs; None for
+    another command."""
     words = with_default_command(argv, commands)
+    if words[:2] == ["schedule", "run"]:
+        scheduled = commands["schedule"].commands["run"].make_context("run", words[2:]).params
+        words = ["apply", str(scheduled["fleet"]), "--yes", "--keep-going"]
     if not words or words[0] != "apply":
         return None
     parsed: dict[str, Any] = commands["apply"].make_context("apply", words[1:]).params

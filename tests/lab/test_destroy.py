@@ -34,6 +34,8 @@ def test_a_host_that_was_fresh_is_fresh_again(pristine: Snapshot, cleared: tuple
     assert differences(pristine, snapshot(CLEARED)) == []
     # of logs, which are not compared, ours go as well
     assert shell(CLEARED, "ls -d /var/log/vllm 2>/dev/null; true") == ""
+    # nor does anything tell of the run that cleared it
+    assert shell(CLEARED, "ls -d /run/provision 2>/dev/null; true") == ""
 
 
 @pytest.fixture(scope="module")

@@ -207,6 +207,24 @@ def test_resume_goes_on_with_the_flags_of_the_last_rollout(
     assert re.search(r"going on with run \S+ \(interrupted\): provision \S+ --yes --smoke", capsys.readouterr().err)
 
 
+def test_what_was_resumed_can_be_resumed_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the flags of the run that it was first; its lock is not moved once more."""
+    from provisioner.cli import resume
+    from provisioner.history.rundir import create_run
+
+    given: list[Any] = []
+    monkeypatch.setattr(resume, "apply", lambda _, flags: given.append(flags) or Exit.OK)
+    words = f"provision {stage.path} --yes --update-lock --lock-wait 10m"
+    create_run("fleet", command=shlex.split(words), fleet_path=stage.path).finish(Exit.HOST_FAILED)
+    again = create_run("fleet", command=["provision", "resume", str(stage.path)], fleet_path=stage.path)
+    again.finish(Exit.INTERRUPTED)
+    assert stage.run("resume") == stage.run("resume", "--lock-wait", "1m") == Exit.OK
+    assert [(one.yes, one.update_lock, one.lock_wait_s) for one in given] == [(True, False, 600.0), (True, False, 60.0)]
+    assert f"going on with run {again.record.id} (interrupted): {words}\n" in capsys.readouterr().err
+
+
 def test_nothing_to_resume(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     from provisioner.history.rundir import create_run
 
@@ -232,3 +250,7 @@ def test_flags_of_a_recorded_command() -> None:
     assert told is not None
     assert (told["hosts"], told["yes"], told["smoke"]) == (["a"], True, False)
     assert flags_of_apply(["destroy", "fleet.yaml"], commands) is None
+    nightly = flags_of_apply(["schedule", "run", "fleet.yaml", "--started-by", "timer"], commands)
+    assert nightly is not None
+    assert str(nightly["fleet"]) == "fleet.yaml"
+    assert (nightly["yes"], nightly["keep_going"], nightly["hosts"]) == (True, True, [])
