@@ -12,19 +12,19 @@ from provisioner.cli import show
 from provisioner.cli.console import interrupt_flag, out, say
 from provisioner.cli.rolling import Ended
 from provisioner.errors import Exit, UsageError
-from provisioner.history.verdict import ServerVerdict
 from provisioner.plan.model import Changes, Server
 from provisioner.plan.workload import workload
 from provisioner.rollout.connections import Connections
-from provisioner.rollout.execute import Options
 from provisioner.rollout.survey import HostSurvey, Survey
 
 if TYPE_CHECKING:
     from provisioner.history.rundir import Run
+    from provisioner.history.verdict import ServerVerdict
+    from provisioner.rollout.execute import Options
     from provisioner.rollout.leases import Leases
 
 
-Do = Callable[[Survey, Connections, "Run", Options], Ended]
+Do = Callable[[Survey, Connections, "Run", "Options"], Ended]
 
 
 def executed(
