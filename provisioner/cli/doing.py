@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast, get_args
 
-from provisioner.apply.runner import Strategy, usable
+from provisioner.apply.runner import Strategy
 from provisioner.cli import show
 from provisioner.cli.console import interrupt_flag, out, say
 from provisioner.cli.rolling import Ended
@@ -97,13 +97,10 @@ def report(json: bool, seen: Survey, ended: Ended, run: Run | None) -> Exit:
 
 
 def strategy_of(word: str) -> Strategy:
-    """The way through hosts of that name, or what does in its place here. UsageError when there is none."""
+    """The way through hosts of that name; UsageError when there is none."""
     if word not in get_args(Strategy):
         raise UsageError(f"--strategy {word}: expected one of {', '.join(get_args(Strategy))}")
-    strategy, why = usable(cast(Strategy, word))
-    if why:
-        say(why)
-    return strategy
+    return cast(Strategy, word)
 
 
 def _recorded(run: Run) -> Callable[[HostSurvey, Server, ServerVerdict], None]:
