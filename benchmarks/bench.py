@@ -27,7 +27,7 @@ DISTRIBUTION = "distribution"
 def main(argv: Sequence[str]) -> int:
     """Prints the table; exits 1 when a goal is missed. What was measured before an interruption is written too."""
     options = _parser().parse_args(argv)
-    # As pip does with what it installs: else each start would compile this checkout, where Python is told to keep nothing.
+    # As pip does with what it installs: where Python is told to keep nothing, each start would compile this checkout.
     compileall.compile_dir(ROOT / "provisioner", quiet=1)
     signal.signal(signal.SIGTERM, _end)  # the lab is to be taken down, whoever ends this
     results = Results()
