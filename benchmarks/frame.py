@@ -31,6 +31,8 @@ class Sample:
     cpu_seconds: float
     peak_mib: float
     code: int
+    busy: float = 0.0
+    """share of all this machine's processors that anything used meanwhile"""
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,12 @@ def measure(
 ) -> Sample:
     """Runs a command to its end. SystemExit, with its last words, when it ends otherwise than expected."""
     with tempfile.TemporaryFile() as said:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), _ticks()
         process = subprocess.Popen(
             list(argv), stdin=subprocess.DEVNULL, stdout=said, stderr=said, env={**os.environ, **(env or {})}, cwd=ROOT
         )
         _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
+        seconds, busy = time.perf_counter() - began, _busy(before)
         process.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
         words = said.read().decode(errors="replace")
@@ -82,7 +84,7 @@ def measure(
             stream.write(f"$ {' '.join(argv)}\n{words}\n")
     if process.returncode not in codes:
         raise SystemExit(f"{' '.join(argv)}\nended with {process.returncode}:\n{words[-4000:]}")
-    return Sample(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / KIB_IN_MIB, process.returncode)
+    return Sample(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / KIB_IN_MIB, process.returncode, busy)
 
 
 def in_turn(repeat: int, works: Mapping[str, Callable[[], Sample]]) -> dict[str, list[Sample]]:
@@ -106,7 +108,7 @@ def ratio(ours: Sequence[Sample], theirs: Sequence[Sample]) -> float:
 
 def together(argvs: Sequence[Sequence[str]], workers: int) -> Sample:
     """All of these commands, so many at a time; one sample of the whole."""
-    before, began = os.times(), time.perf_counter()
+    before, began, ticks = os.times(), time.perf_counter(), _ticks()
 
     def run(argv: Sequence[str]) -> None:
         done = subprocess.run(list(argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
@@ -117,7 +119,18 @@ def together(argvs: Sequence[Sequence[str]], workers: int) -> Sample:
         list(pool.map(run, argvs))
     after = os.times()
     cpu = sum(after[:4]) - sum(before[:4])
-    return Sample(time.perf_counter() - began, cpu, 0, 0)
+    return Sample(time.perf_counter() - began, cpu, 0, 0, _busy(ticks))
+
+
+def _ticks() -> tuple[int, int]:
+    """Ticks of all processors together since the machine began, and those among them that were idle (proc(5))."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return sum(ticks), ticks[3] + ticks[4]
+
+
+def _busy(before: tuple[int, int]) -> float:
+    after = _ticks()
+    return 1 - (after[1] - before[1]) / max(after[0] - before[0], 1)
 
 
 class Noise:

@@ -6,8 +6,10 @@ import importlib.util
 import json
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +21,7 @@ from provisioner.apply.secrets_file import memory_file
 from provisioner.errors import ProvisionError
 from provisioner.fleet.base import Frozen
 from provisioner.fleet.models import Fleet
-from provisioner.history.events import OnEvent
+from provisioner.history.events import Event, OnEvent
 from provisioner.plan.model import HostPlan
 from provisioner.plan.roles import NEED_FACTS, ROLES
 from provisioner.plan.variables import secret_name
@@ -84,9 +86,12 @@ def apply(
 
 def usable(strategy: Strategy) -> tuple[Strategy, str]:
     """The strategy to run with, and why it is another one; "" where it is the one that was wanted."""
-    if not strategy.startswith("mitogen") or _mitogen_plugins() is not None:
+    if not strategy.startswith("mitogen"):
         return strategy, ""
-    return "linear", "mitogen is not installed: Ansible goes through the hosts in its own, slower way"
+    if _mitogen_plugins() is None:
+        return "linear", "mitogen is not installed"
+    problem = _mitogen_problem()
+    return ("linear", f"mitogen does not work with this Ansible: {problem}") if problem else (strategy, "")
 
 
 def reset(
@@ -124,7 +129,11 @@ def _play(
     on_applied: Callable[[str], None] = lambda _host: None,
 ) -> tuple[HostResult, ...]:
     """One playbook to its end."""
-    strategy, _ = usable(strategy)
+    strategy, why = usable(strategy)
+    if why:
+        for host in hosts:
+            task = f"Ansible goes through the hosts in its own, slower way: {why}"
+            on_event(Event(host=host, phase="apply", status="running", task=task))
     import ansible_runner.interface  # a converged fleet never needs it
 
     outcomes = Outcomes(hosts, on_event, on_applied)
@@ -192,6 +201,15 @@ def _mitogen_plugins() -> Path | None:
     if spec is None or spec.origin is None:
         return None
     return Path(spec.origin).parent / "plugins" / "strategy"
+
+
+@cache
+def _mitogen_problem() -> str:
+    """Why its strategies cannot be loaded, in Python's words; "" where they can. In a process of its own: Ansible's
+    modules do much when they are loaded."""
+    argv = [sys.executable, "-c", "import ansible_mitogen.strategy"]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    return done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
 
 
 def _result(host: str, outcomes: Outcomes, status: str, run_dir: Path) -> HostResult:

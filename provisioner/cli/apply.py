@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from provisioner.cli import show
 from provisioner.cli.alone import alone
@@ -14,7 +14,7 @@ from provisioner.cli.doing import executed, report, strategy_of
 from provisioner.cli.looking import check_bundle, connections_to, load, surveyed, worst
 from provisioner.cli.rolling import Ended, check_approval, rolled_out
 from provisioner.errors import Exit
-from provisioner.rollout.execute import HostOutcome, Options
+from provisioner.rollout.outcome import HostOutcome
 from provisioner.rollout.secrets import take_from_environment
 from provisioner.rollout.survey import Survey
 from provisioner.rollout.waves import turns
@@ -52,11 +52,7 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
     if flags.approve:
         asks = fleet.rollout.model_copy(update={"approve": "every_wave"})
         fleet = fleet.model_copy(update={"rollout": asks})
-    options = Options(
-        strategy=strategy,
-        depth="smoke" if flags.smoke else fleet.rollout.analysis,
-        too_late=_too_late(flags.deadline, fleet.name),
-    )
+    too_late = _too_late(flags.deadline, fleet.name)
     environment = take_from_environment(fleet)
 
     def look() -> Survey | Exit:
@@ -78,7 +74,7 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
         if not seen.work:
             return report(flags.json, seen, Ended(_nothing(seen)), None)
         say(show.plan(seen, diff=flags.diff))
-        late = options.too_late(turns(seen)[0].hosts)
+        late = too_late(turns(seen)[0].hosts)
         if late:
             say(f"nothing was changed: {late}")
             return Exit.CHANGES
@@ -90,6 +86,10 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
         return seen
 
     def do(seen: Survey, name: str, leases: Leases) -> Exit:
+        from provisioner.rollout.execute import Options  # not before there is something to do: it takes its time
+
+        depth: Literal["smoke", "benchmark"] = "smoke" if flags.smoke else fleet.rollout.analysis
+        options = Options(strategy=strategy, depth=depth, too_late=too_late)
         return executed(seen, connections, options, rolled_out, name, leases, json=flags.json)
 
     with connections_to(fleet) as connections:

@@ -7,24 +7,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast, get_args
 
-from provisioner.apply.runner import Strategy, usable
+from provisioner.apply.runner import Strategy
 from provisioner.cli import show
 from provisioner.cli.console import interrupt_flag, out, say
 from provisioner.cli.rolling import Ended
 from provisioner.errors import Exit, UsageError
-from provisioner.history.verdict import ServerVerdict
 from provisioner.plan.model import Changes, Server
 from provisioner.plan.workload import workload
 from provisioner.rollout.connections import Connections
-from provisioner.rollout.execute import Options
 from provisioner.rollout.survey import HostSurvey, Survey
 
 if TYPE_CHECKING:
     from provisioner.history.rundir import Run
+    from provisioner.history.verdict import ServerVerdict
+    from provisioner.rollout.execute import Options
     from provisioner.rollout.leases import Leases
 
 
-Do = Callable[[Survey, Connections, "Run", Options], Ended]
+Do = Callable[[Survey, Connections, "Run", "Options"], Ended]
 
 
 def executed(
@@ -97,13 +97,10 @@ def report(json: bool, seen: Survey, ended: Ended, run: Run | None) -> Exit:
 
 
 def strategy_of(word: str) -> Strategy:
-    """The way through hosts of that name, or what does in its place here. UsageError when there is none."""
+    """The way through hosts of that name; UsageError when there is none."""
     if word not in get_args(Strategy):
         raise UsageError(f"--strategy {word}: expected one of {', '.join(get_args(Strategy))}")
-    strategy, why = usable(cast(Strategy, word))
-    if why:
-        say(why)
-    return strategy
+    return cast(Strategy, word)
 
 
 def _recorded(run: Run) -> Callable[[HostSurvey, Server, ServerVerdict], None]:

@@ -15,8 +15,8 @@ from provisioner.fleet.recipes import Recipe, find_recipe
 from provisioner.hosts.ssh import connect
 from provisioner.inventory.read import read_inventory
 from provisioner.rollout.connections import Connections
-from provisioner.rollout.execute import HostOutcome, exit_code
 from provisioner.rollout.locking import check_survey, read_lock, without_images
+from provisioner.rollout.outcome import HostOutcome, exit_code
 from provisioner.rollout.secrets import take_from_environment
 from provisioner.rollout.sharing import with_peers
 from provisioner.rollout.store import check as check_files

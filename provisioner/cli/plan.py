@@ -13,7 +13,7 @@ from provisioner.cli.looking import connections_to, load, surveyed, worst
 from provisioner.errors import Exit
 from provisioner.rollout.check import check as ask_ansible
 from provisioner.rollout.check import failures
-from provisioner.rollout.execute import HostOutcome, exit_code
+from provisioner.rollout.outcome import HostOutcome, exit_code
 
 
 def plan(

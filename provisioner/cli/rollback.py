@@ -22,7 +22,8 @@ from provisioner.history.steps import Step
 from provisioner.plan.release import Release
 from provisioner.rollout import releases as on_host
 from provisioner.rollout.connections import Connections
-from provisioner.rollout.execute import MAX_WORKERS, HostOutcome, Options
+from provisioner.rollout.execute import MAX_WORKERS, Options
+from provisioner.rollout.outcome import HostOutcome
 from provisioner.rollout.releases import Kept
 from provisioner.rollout.rollback import Back, planned, roll_back
 from provisioner.rollout.secrets import take_from_environment

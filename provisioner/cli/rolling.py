@@ -11,13 +11,13 @@ from provisioner.errors import Exit, UsageError
 from provisioner.rollout import approval
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.course import Course, asks
-from provisioner.rollout.deploy import Hands, Rollout
-from provisioner.rollout.execute import HostOutcome, Options, exit_code
+from provisioner.rollout.outcome import HostOutcome, exit_code
 from provisioner.rollout.survey import Survey
 from provisioner.rollout.waves import Wave, turns
 
 if TYPE_CHECKING:
     from provisioner.history.rundir import Run
+    from provisioner.rollout.execute import Options
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Ended:
 
 def rolled_out(seen: Survey, connections: Connections, run: Run, options: Options) -> Ended:
     """Wave after wave, each behind its gate."""
+    from provisioner.rollout.deploy import Hands, Rollout
 
     def approve(wave: Wave, following: Wave) -> str | None:
         command = seen.fleet.rollout.approve_command

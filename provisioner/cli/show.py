@@ -6,19 +6,20 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from provisioner.apply.runner import HostResult
 from provisioner.errors import Exit
-from provisioner.history.verdict import ServerVerdict
 from provisioner.hosts.lease import by_holder
 from provisioner.plan.lock import entries, lock_file, short
 from provisioner.plan.model import Change
-from provisioner.report.table import as_data
 from provisioner.rollout.course import Course, asks
-from provisioner.rollout.execute import HostOutcome
+from provisioner.rollout.outcome import HostOutcome
 from provisioner.rollout.survey import HostSurvey, Survey
 from provisioner.rollout.waves import turns
+
+if TYPE_CHECKING:
+    from provisioner.apply.runner import HostResult
+    from provisioner.history.verdict import ServerVerdict
 
 
 def problems(seen: Survey) -> str:
@@ -265,6 +266,8 @@ def outcome_json(
     seen: Survey, outcomes: Sequence[HostOutcome], run_dir: Path | None, course: Course | None = None
 ) -> str:
     """The outcome for programs."""
+    from provisioner.report.table import as_data
+
     hosts = {
         one.host: {
             "exit_code": int(one.exit_code),

@@ -10,7 +10,8 @@ from provisioner.cli import show, show_removal
 from provisioner.cli.console import say
 from provisioner.errors import Exit
 from provisioner.fleet.models import Fleet
-from provisioner.rollout.execute import HostOutcome, outcome_of
+from provisioner.rollout.execute import outcome_of
+from provisioner.rollout.outcome import HostOutcome
 
 if TYPE_CHECKING:
     from provisioner.history.steps import Step

@@ -20,6 +20,7 @@ import json
 import re
 import shutil
 import sys
+import threading
 import time
 import urllib.parse
 from collections.abc import Sequence
@@ -81,6 +82,7 @@ class Hub(ThreadingHTTPServer):
         self.root, self.token_file, self.throttle, self.cut_after = root.resolve(), token_file, throttle, cut_after
         self.cut_once: set[Path] = set()
         self._digests: dict[tuple[Path, int, int], HubFile] = {}
+        self._hashing = threading.Lock()
         super().__init__(address, _Handler)
 
     def repo(self, name: str, revision: str = "main") -> Repo | None:
@@ -103,9 +105,10 @@ class Hub(ThreadingHTTPServer):
     def _file(self, path: Path) -> HubFile:
         status = path.stat()
         key = (path, status.st_mtime_ns, status.st_size)
-        if key not in self._digests:
-            self._digests[key] = _hashed(path)
-        return self._digests[key]
+        with self._hashing:  # hosts ask all at once, and what is large is to be read once
+            if key not in self._digests:
+                self._digests[key] = _hashed(path)
+            return self._digests[key]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -262,10 +265,13 @@ def _names(folder: Path) -> list[str]:
 
 
 def _hashed(path: Path) -> HubFile:
-    content = path.read_bytes()
-    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    sha256 = hashlib.sha256(content).hexdigest()
-    return HubFile(path, len(content), blob, sha256, path.name.endswith(_LARGE))
+    size = path.stat().st_size
+    blob, sha256 = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False), hashlib.sha256()
+    with path.open("rb") as content:
+        while block := content.read(_BLOCK):
+            blob.update(block)
+            sha256.update(block)
+    return HubFile(path, size, blob.hexdigest(), sha256.hexdigest(), path.name.endswith(_LARGE))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -207,7 +207,7 @@ def write_layer(file: Path, tree: Path, keep: Callable[[str], bool] | None = Non
     """
     with file.open("wb") as out:
         zipper = subprocess.Popen(["gzip", "-n", "-1"], stdin=subprocess.PIPE, stdout=out)
-        inner = _Hashing(cast("IO[bytes]", zipper.stdin))
+        inner = Hashing(cast("IO[bytes]", zipper.stdin))
         with tarfile.open(fileobj=cast("IO[bytes]", inner), mode="w|", format=tarfile.GNU_FORMAT) as tar:
             for path in _walk(tree):
                 name = str(path.relative_to(tree))
@@ -223,8 +223,8 @@ def write_layer(file: Path, tree: Path, keep: Callable[[str], bool] | None = Non
     return Layer(file, f"sha256:{digest.hexdigest()}", f"sha256:{inner.sha256.hexdigest()}", file.stat().st_size)
 
 
-class _Hashing:
-    """A writer that hashes what passes."""
+class Hashing:
+    """A writer that hashes what passes (`sha256`)."""
 
     def __init__(self, out: IO[bytes]) -> None:
         self._out = out

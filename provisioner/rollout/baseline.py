@@ -12,7 +12,7 @@ from provisioner.history.store import Store
 from provisioner.history.verdict import BenchmarkResult, ImageSeen, ServerVerdict, engine_of
 from provisioner.plan.model import HostPlan, Server
 from provisioner.plan.workload import workload
-from provisioner.rollout.execute import HostOutcome
+from provisioner.rollout.outcome import HostOutcome
 from provisioner.validate.baseline import (
     Comparison,
     against_host,

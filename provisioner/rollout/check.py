@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 from provisioner.apply.runner import HostResult, Strategy, apply
 from provisioner.history.events import Event, OnEvent
 from provisioner.plan.roles import roles_to_run
-from provisioner.rollout.execute import HostOutcome, outcome_of
+from provisioner.rollout.execute import outcome_of
+from provisioner.rollout.outcome import HostOutcome
 from provisioner.rollout.survey import Survey
 
 

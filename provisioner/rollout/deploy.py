@@ -16,7 +16,8 @@ from provisioner.plan.release import release_id
 from provisioner.rollout import releases
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.course import Course, Deployed, run
-from provisioner.rollout.execute import MAX_WORKERS, HostOutcome, Options, execute
+from provisioner.rollout.execute import MAX_WORKERS, Options, execute
+from provisioner.rollout.outcome import HostOutcome
 from provisioner.rollout.rollback import FOLDER, roll_back
 from provisioner.rollout.state import Returned
 from provisioner.rollout.survey import HostSurvey, Survey

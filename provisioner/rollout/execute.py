@@ -20,10 +20,10 @@ from provisioner.plan.proof import Proof
 from provisioner.plan.release import release_id
 from provisioner.plan.roles import roles_to_run
 from provisioner.rollout.connections import Connections
+from provisioner.rollout.outcome import HostOutcome
 from provisioner.rollout.proofs import remove_proof, write_proof
 from provisioner.rollout.sending import bring, clear
 from provisioner.rollout.sharing import sharing
-from provisioner.rollout.state import State
 from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
 from provisioner.validate.validate import Depth, Pace, SpeedGate, ungated, validate_host
 
@@ -50,29 +50,6 @@ class Options:
     """how fast a host is known to be: sizes benchmarks that have a time budget"""
     results: str = "benchmarks"
     """folder of the run for what benchmarks tell"""
-
-
-@dataclass(frozen=True)
-class HostOutcome:
-    """What became of one host."""
-
-    host: str
-    exit_code: Exit
-    changed: int = 0
-    """Ansible tasks that changed something"""
-    verdicts: tuple[ServerVerdict, ...] = ()
-    message: str = ""
-    """why it failed, ending with the host's own words"""
-    untouched: bool = False
-    """it was as planned and proven: nothing was done"""
-    touched: bool = False
-    """it was changed, by this run or by one that was cut off: what is on it now is not its release"""
-    state: State = "unchanged"
-    """where a rollout left it"""
-    pending: bool = False
-    """it has work and its turn never came"""
-    rollback: str = ""
-    """what became of bringing it back, in words"""
 
 
 def execute(
@@ -102,13 +79,6 @@ def execute(
         if not outcome.verdicts and outcome.exit_code != Exit.INTERRUPTED:
             on_event(_final_event(outcome))
     return tuple(outcomes[seen.host.name] for seen in survey.hosts)
-
-
-def exit_code(outcomes: Sequence[HostOutcome]) -> Exit:
-    """The run's exit code: interrupted, then a failed host, a failed gate, an unreachable host; else 0."""
-    codes = {outcome.exit_code for outcome in outcomes}
-    order = (Exit.INTERRUPTED, Exit.HOST_FAILED, Exit.BAD_INPUT, Exit.GATE_FAILED, Exit.UNREACHABLE)
-    return next((code for code in order if code in codes), Exit.OK)
 
 
 class _Validations:

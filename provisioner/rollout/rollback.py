@@ -21,7 +21,8 @@ from provisioner.plan.model import HostPlan
 from provisioner.plan.release import Release
 from provisioner.rollout import releases
 from provisioner.rollout.connections import Connections
-from provisioner.rollout.execute import MAX_WORKERS, HostOutcome, Options, execute
+from provisioner.rollout.execute import MAX_WORKERS, Options, execute
+from provisioner.rollout.outcome import HostOutcome
 from provisioner.rollout.secrets import resolve_secrets
 from provisioner.rollout.state import Returned
 from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request

@@ -207,3 +207,18 @@ def test_an_interrupted_run_says_so(ansible_dir: Path, tmp_path: Path) -> None:
         strategy="linear",
     )
     assert [(result.host, result.state) for result in results] == [("well", "interrupted")]
+
+
+def test_a_run_that_goes_without_mitogen_tells_why(
+    ansible_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ansible_dir.is_dir()
+    monkeypatch.setattr(runner, "_mitogen_plugins", lambda: None)
+    the_fleet, events = fleet_of(server(), hosts=("well",)), list[Event]()
+    plans = [plan(the_fleet, facts("well"))]
+    (only,) = apply(
+        tmp_path, the_fleet, plans, {}, on_event=events.append, interrupted=lambda: False, strategy="mitogen_free"
+    )
+    assert only.state == "ok"
+    why = "Ansible goes through the hosts in its own, slower way: mitogen is not installed"
+    assert (events[0].host, events[0].phase, events[0].task) == ("well", "apply", why)

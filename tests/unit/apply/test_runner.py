@@ -41,14 +41,27 @@ def test_mitogen_is_found() -> None:
     assert (Path(made["ANSIBLE_STRATEGY_PLUGINS"]) / "mitogen_free.py").is_file()
 
 
-def test_without_mitogen_ansible_goes_its_own_way_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_mitogen_ansible_goes_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runner.usable("mitogen_free") == ("mitogen_free", "")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert runner.usable("free") == ("free", "")
-    assert runner.usable("mitogen_free") == (
-        "linear",
-        "mitogen is not installed: Ansible goes through the hosts in its own, slower way",
-    )
+    assert runner.usable("mitogen_free") == ("linear", "mitogen is not installed")
+
+
+def test_a_mitogen_that_cannot_be_loaded_is_done_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "ansible_mitogen"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("")
+    (broken / "strategy.py").write_text("raise ImportError('cannot import what newer ones have')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    runner._mitogen_problem.cache_clear()
+    try:
+        assert runner.usable("mitogen_free") == (
+            "linear",
+            "mitogen does not work with this Ansible: ImportError: cannot import what newer ones have",
+        )
+    finally:
+        runner._mitogen_problem.cache_clear()
 
 
 def result(tmp_path: Path, status: str, *events: dict[str, Any]) -> HostResult:

@@ -25,7 +25,7 @@ from provisioner.history.store import open_store
 from provisioner.plan.facts import Facts
 from provisioner.plan.workload import workload
 from provisioner.rollout import deploy
-from provisioner.rollout.execute import HostOutcome
+from provisioner.rollout.outcome import HostOutcome
 
 FLEET = "hosts: [{hosts}]\nservers:\n  nemotron: {{recipe: nemotron-3-nano}}\n"
 ASKED = "error: there is no terminal to ask at\n  hint: add --yes to change hosts without asking\n"

@@ -19,8 +19,8 @@ from provisioner.history.store import open_store
 from provisioner.history.turn import control_id, holder, turn
 from provisioner.hosts import lease
 from provisioner.hosts.lease import Who
-from provisioner.rollout.execute import HostOutcome
 from provisioner.rollout.leases import Timing, leased
+from provisioner.rollout.outcome import HostOutcome
 
 from .test_commands import Stage, stage  # noqa: F401  a fixture
 

@@ -14,8 +14,8 @@ from provisioner.cli.told import tell_step
 from provisioner.errors import Exit
 from provisioner.fleet.notify import Notify
 from provisioner.history.steps import Step
-from provisioner.rollout.execute import HostOutcome
 from provisioner.rollout.notify import Notifier
+from provisioner.rollout.outcome import HostOutcome
 
 from .test_commands import FLEET, Stage, stage  # noqa: F401  a fixture
 

@@ -25,7 +25,7 @@ from provisioner.plan.facts import Facts
 from provisioner.plan.model import HostPlan
 from provisioner.plan.release import Release, release_id
 from provisioner.rollout import rollback
-from provisioner.rollout.execute import HostOutcome
+from provisioner.rollout.outcome import HostOutcome
 from provisioner.rollout.survey import Survey
 
 FLEET = "hosts: [a, b]\nservers:\n  nemotron: {recipe: nemotron-3-nano}\n"

@@ -18,7 +18,7 @@ from provisioner.history.verdict import ServerVerdict
 from provisioner.plan.facts import Facts
 from provisioner.plan.lock import Lock
 from provisioner.rollout.course import Course
-from provisioner.rollout.execute import HostOutcome
+from provisioner.rollout.outcome import HostOutcome
 from provisioner.rollout.survey import Survey
 
 DOWN = UnreachableError("spark-01: cannot connect to 10.0.0.9:22: Connection refused", hint="is it on?")

@@ -16,7 +16,7 @@ from provisioner.history.store import Store, open_store
 from provisioner.history.verdict import BenchmarkResult, ImageSeen
 from provisioner.plan.workload import workload
 from provisioner.rollout.baseline import POLICY, BaselineGate
-from provisioner.rollout.execute import HostOutcome
+from provisioner.rollout.outcome import HostOutcome
 from provisioner.validate.validate import Judged
 
 IMAGE = ImageSeen(reference="v", id="sha256:" + "a" * 64)

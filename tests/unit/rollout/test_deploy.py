@@ -29,7 +29,8 @@ from provisioner.rollout import deploy, rollback
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.course import Course
 from provisioner.rollout.deploy import Hands, Rollout
-from provisioner.rollout.execute import HostOutcome, Options
+from provisioner.rollout.execute import Options
+from provisioner.rollout.outcome import HostOutcome
 from provisioner.rollout.survey import HostSurvey, Survey
 from provisioner.rollout.waves import Wave
 

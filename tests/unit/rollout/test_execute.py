@@ -21,7 +21,8 @@ from provisioner.plan.facts import Facts
 from provisioner.plan.model import HostPlan
 from provisioner.rollout import execute as module
 from provisioner.rollout.connections import Connections
-from provisioner.rollout.execute import HostOutcome, Options, execute, exit_code
+from provisioner.rollout.execute import Options, execute
+from provisioner.rollout.outcome import HostOutcome, exit_code
 from provisioner.rollout.survey import Survey
 
 DONE = "sudo -n rm -f /var/lib/vllm/proofs/nemotron.json"
