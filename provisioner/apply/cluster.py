@@ -82,6 +82,11 @@ def is_safe(address: str) -> bool:
     return address.startswith("tls://") or is_loopback(address)
 
 
+def own() -> tuple[str, str]:
+    """What workers must have too: the version, and what the roles say."""
+    return metadata.version("provision"), assets.fingerprint()
+
+
 def worker_of(address: str, told: dict[str, Any]) -> DaskWorker:
     """A worker as the scheduler tells of it."""
     sites = [name.removeprefix(_SITE) for name in told.get("resources") or {} if name.startswith(_SITE)]
@@ -120,7 +125,7 @@ class Cluster:
                 f"{self.url}: worker {worker.words} is reached without encryption: it gets the fleet's secrets",
                 hint=_TLS_HINT,
             )
-        here = metadata.version("provision")
+        here, roles = own()
         there = self._ask(worker, metadata.version, "provision")
         if isinstance(there, BaseException):
             raise UsageError(
@@ -132,7 +137,7 @@ class Cluster:
                 f"{self.url}: worker {worker.words} has provision {there}, this machine has {here}",
                 hint="install the same version on both",
             )
-        roles, roles_there = assets.fingerprint(), self._ask(worker, assets.fingerprint)
+        roles_there = self._ask(worker, assets.fingerprint)
         if roles_there != roles:
             raise UsageError(
                 f"{self.url}: worker {worker.words} has provision {there} with other roles ({roles_there}) than this "

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,13 +50,14 @@ def work(turn: str) -> str:
     # A shard may wait for hosts of another one, which must never wait for a free thread.
     secede()
     try:
-        order = orders.get(timeout=SILENCE_S)
-        if order["do"] != "play":
-            return "not begun"
+        # Never with a timeout, which the scheduler logs as an error each time.
+        order = next((one for one in orders.get(batch=True) if one["do"] == "play"), None)
+        if order is None:
+            return "not wanted any more"
         problem = play_streamed(
             order,
             tell=lambda piece: words.put({"stream": piece}),
-            hear=lambda: _heard(orders),
+            hear=lambda: [str(one["do"]) for one in orders.get(batch=True)],
         )
         words.put({"end": problem})
         return "ended"
@@ -65,11 +66,13 @@ def work(turn: str) -> str:
         words.close()
 
 
-def play_streamed(order: Mapping[str, Any], *, tell: Callable[[bytes], object], hear: Callable[[], str | None]) -> str:
+def play_streamed(
+    order: Mapping[str, Any], *, tell: Callable[[bytes], object], hear: Callable[[], Sequence[str]]
+) -> str:
     """Runs the shard of an order; why its stream is not whole, or "".
 
-    `tell` gets what ansible-runner streams, as it comes. `hear` waits a moment for word of the control machine: None
-    where there is none. Without word for SILENCE_S, or when `tell` or `hear` fail, the shard is ended as by `cancel`.
+    `tell` gets what ansible-runner streams, as it comes. `hear` gives what the control machine has said meanwhile.
+    Without a word for SILENCE_S, or when `tell` or `hear` fail, the shard is ended as by the word `cancel`.
     """
     job = Job(**order["job"])
     # The reaper removes it, also when this worker is killed.
@@ -120,18 +123,23 @@ def _pump(process: subprocess.Popen[bytes], tell: Callable[[bytes], object], unh
             unheard.set()
 
 
-def _watch(process: subprocess.Popen[bytes], hear: Callable[[], str | None], unheard: threading.Event) -> None:
+def _watch(process: subprocess.Popen[bytes], hear: Callable[[], Sequence[str]], unheard: threading.Event) -> None:
     """Until it ends, is to be ended, or nobody is there any more."""
     heard = time.monotonic()
-    while process.poll() is None and not unheard.is_set():
+    while not unheard.is_set():
         try:
-            word = hear()
+            process.wait(_LOOK_S)
+        except subprocess.TimeoutExpired:
+            pass
+        else:
+            return
+        try:
+            words = hear()
         except Exception:  # as above
             return
-        if word == "cancel" or time.monotonic() - heard > SILENCE_S:
+        heard = time.monotonic() if words else heard
+        if "cancel" in words or time.monotonic() - heard > SILENCE_S:
             return
-        if word:
-            heard = time.monotonic()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -143,10 +151,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _heard(orders: Any) -> str | None:
-    try:
-        return str(orders.get(timeout=_LOOK_S)["do"])
-    except TimeoutError:
-        return None

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from typing import Any
 
 from provisioner.apply import worker as there
 from provisioner.apply.cluster import Cluster, DaskWorker, read_address
@@ -33,6 +32,7 @@ END_S = 60.0
 MAX_SHARDS = 256
 """followed at a time: a thread each, which waits"""
 _LOOK_S = 1.0
+_LISTEN_S = 0.2
 _TOLD_EVERY_S = 10.0
 """how often a worker hears that somebody still wants its shard; see worker.SILENCE_S"""
 
@@ -170,10 +170,11 @@ class _Turn:
         """Why the stream is not whole, "" where it is; None where the worker is gone."""
         told, end_by = time.monotonic(), float("inf")
         while not left.is_set():
-            word = self._word()
-            if word is not None and "end" in word:
-                return str(word["end"])
-            if word is not None:
+            # Never with a timeout, which the scheduler logs as an error each time.
+            words = self._words.get(batch=True)
+            for word in words:
+                if "end" in word:
+                    return str(word["end"])
                 self._processor.put(word["stream"])
             now = time.monotonic()
             if stopped() and end_by == float("inf"):
@@ -182,22 +183,18 @@ class _Turn:
             elif now - told > _TOLD_EVERY_S:
                 self._orders.put({"do": "go on"})
                 told = now
-            if word is None and (now > end_by or self._gone()):
+            if words:
+                continue
+            if now > end_by or self._gone():
                 return None
-            if word is None and self._task.done():
+            if self._task.done():
                 # What it said before is in the queue already.
                 error = None if self._task.cancelled() else self._task.exception()
                 if error is not None:
                     return f"could not begin: {type(error).__name__}: {error}"
                 end_by = min(end_by, now + END_S)
+            left.wait(_LISTEN_S)
         return None
-
-    def _word(self) -> dict[str, Any] | None:
-        try:
-            word: dict[str, Any] = self._words.get(timeout=_LOOK_S)
-        except TimeoutError:
-            return None
-        return word
 
     def _gone(self) -> bool:
         return all(worker.address != self._worker.address for worker in self._cluster.workers())

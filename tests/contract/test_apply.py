@@ -15,7 +15,6 @@ from builders import facts, plan, server
 from builders import fleet as fleet_of
 
 from provisioner import assets
-from provisioner.apply import runner
 from provisioner.apply.runner import HostResult, apply
 from provisioner.fleet.models import Fleet, Host, Hub
 from provisioner.history.events import Event
@@ -92,7 +91,7 @@ def ansible_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "playbooks" / "site.yml").write_text(PLAYBOOK)
     (folder / "roles").symlink_to(assets.ansible_dir() / "roles")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner.assets, "ansible_dir", lambda: folder)
+        patch.setattr(assets, "ansible_dir", lambda: folder)
         patch.setenv("HF_TOKEN", "planted-in-the-environment")
         yield folder
 
