@@ -29,8 +29,8 @@ REST_S = PATIENCE_S + 1
 """between losing a worker and giving its shard to another: what is left of its Ansible is ended in this time"""
 END_S = 60.0
 """for a worker to end a shard that was interrupted, and to say its last words"""
-MAX_SHARDS = 256
-"""followed at a time: a thread each, which waits"""
+MAX_SHARDS = 1024
+"""followed at a time: a thread each, which waits; made when it is needed"""
 _LOOK_S = 1.0
 _LISTEN_S = 0.2
 _TOLD_EVERY_S = 10.0
@@ -95,24 +95,28 @@ class Workers:
     def _choose(self, shard: Shard, stopped: Callable[[], bool]) -> DaskWorker | None:
         """The worker that has least to do, among those of the shard's site; None when the run is to end."""
         deadline = time.monotonic() + WAIT_S
+        refused: dict[str, ProvisionError] = {}  # one that came later may be of another version
         while not stopped():
             with self._guard:
-                if able := _able(self._cluster.workers(), shard):
-                    worker = min(able, key=lambda one: self._given[one.address])
+                able = [one for one in _able(self._cluster.workers(), shard) if one.address not in refused]
+                worker = min(able, key=lambda one: self._given[one.address]) if able else None
+                if worker:
                     self._given[worker.address] += 1
-                    break
-            if time.monotonic() > deadline:
+            if worker:
+                try:
+                    self._cluster.check_worker(worker)
+                except ProvisionError as error:
+                    refused[worker.address] = error
+                    self._back(worker)
+                else:
+                    return worker
+            elif time.monotonic() > deadline:
                 where = f"for site {shard.site} " if shard.site else ""
-                raise ProvisionError(f"no worker {where}is left; none came within {WAIT_S:.0f} s")
-            _wait(_LOOK_S, stopped)
-        else:
-            return None
-        try:
-            self._cluster.check_worker(worker)
-        except BaseException:
-            self._back(worker)
-            raise
-        return worker
+                reasons = "".join(f"\n{error}" for error in refused.values())
+                raise ProvisionError(f"no worker {where}is left; none came within {WAIT_S:.0f} s{reasons}")
+            else:
+                _wait(_LOOK_S, stopped)
+        return None
 
     def _back(self, worker: DaskWorker) -> None:
         with self._guard:
@@ -162,6 +166,9 @@ class _Turn:
             self._leave()
         if ended is None:
             return Played("lost", "\n".join(filter(None, [f"worker {self._worker.words} was lost", last])))
+        if status == "canceled" and not stopped():
+            why = f"worker {self._worker.words} heard nothing of this machine for {there.SILENCE_S:.0f} s"
+            return Played("lost", "\n".join(filter(None, [why, last])))
         if status == "error" or ended:
             return Played("lost", "\n".join(filter(None, [f"worker {self._worker.words}: Ansible {ended}", last])))
         return Played(status, last)
