@@ -161,6 +161,9 @@ def test_shards_are_worked_on_and_tell_what_happens(place: Workers, ansible_dir:
     place.check()
     run = Run(place, tmp_path)
     run.at("Waits")  # heard of while it works
+    there = [path for path in (ansible_dir / "scratch").rglob("provision-shard-*/**/*") if path.is_file()]
+    assert len(there) > 10
+    assert [path for path in there if b"planted" in path.read_bytes()] == []
     assert len(list(tmp_path.glob("shard-*"))) == 2
     (ansible_dir / "go").touch()
     results = run.results()
