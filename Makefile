@@ -1,5 +1,5 @@
 # Two commands for a new user: `make demo` and `make test`. Both set up what they need, and can be run again.
-.PHONY: help setup demo test proof bench rollouts lint unit lab-test molecule lab-up lab-down clean
+.PHONY: help setup demo test proof bench rollouts shards lint unit lab-test molecule lab-up lab-down clean
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 LAB_HOSTS ?= --hosts h200:2 --hosts gb10:1
@@ -26,6 +26,10 @@ proof: setup
 ## make rollouts  waves, gates, going back and kill -9 on rehearsal hosts, a line each
 rollouts: setup
 	@$(BIN)/python scripts/rollouts
+
+## make shards    a fleet by Dask workers on lab hosts, one of them killed
+shards: setup
+	@$(BIN)/python scripts/shards
 
 ## make lint      ruff, mypy, import layers, yamllint, ansible-lint
 lint: setup

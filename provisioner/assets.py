@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
 
 from provisioner.errors import ProvisionError
 
 _PACKAGE = Path(__file__).resolve().parent
+_PARTS = ("defaults", "files", "filter_plugins", "handlers", "library", "meta", "tasks", "templates", "vars")
+"""of a role: what Ansible reads"""
 
 
 @cache
@@ -19,6 +22,20 @@ def ansible_dir() -> Path:
     raise ProvisionError(
         f"the playbooks and roles are missing beside {_PACKAGE}", hint="install the package again, whole"
     )
+
+
+def fingerprint() -> str:
+    """What the playbooks and roles say, as a short hash: the same in a checkout and in a wheel."""
+    folder = ansible_dir()
+    parts = [folder / "playbooks", *(folder / "roles" / role / part for role in _roles(folder) for part in _PARTS)]
+    digest = hashlib.sha256()
+    for path in sorted(file for part in parts for file in part.rglob("*") if file.is_file() and file.suffix != ".pyc"):
+        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _roles(folder: Path) -> list[str]:
+    return [role.name for role in (folder / "roles").iterdir() if role.is_dir()]
 
 
 def filters(role: str) -> Path:

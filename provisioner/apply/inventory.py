@@ -54,13 +54,18 @@ def dump(data: Any) -> str:
 
 
 def write_inventory(
-    folder: Path, fleet: Fleet, plans: Sequence[HostPlan], more: Mapping[str, Mapping[str, Any]] | None = None
+    folder: Path,
+    fleet: Fleet,
+    plans: Sequence[HostPlan],
+    more: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    own_ssh: bool = False,
 ) -> Path:
     """Writes hosts.yml, host_vars/ and group_vars/ into `folder`; gives the folder back.
 
-    `more`: by host, variables in place of, or besides, those of its plan.
+    `more`: by host, variables in place of, or besides, those of its plan. `own_ssh`: as in `connection`.
     """
-    write_connections(folder, fleet, [plan.host for plan in plans])
+    write_connections(folder, fleet, [plan.host for plan in plans], own_ssh=own_ssh)
     (folder / "host_vars").mkdir(exist_ok=True)
     (folder / "group_vars").mkdir(exist_ok=True)
     for host, text in host_variables(plans, more or {}):
@@ -80,24 +85,28 @@ def host_variables(plans: Iterable[HostPlan], more: Mapping[str, Mapping[str, An
         yield plan.host, made[key]
 
 
-def write_connections(folder: Path, fleet: Fleet, hosts: Sequence[str]) -> Path:
+def write_connections(folder: Path, fleet: Fleet, hosts: Sequence[str], *, own_ssh: bool = False) -> Path:
     """Writes hosts.yml alone: how each host is reached; gives the folder back."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = {name: connection(fleet, fleet.host(name)) for name in hosts}
+    found = {name: connection(fleet, fleet.host(name), own_ssh=own_ssh) for name in hosts}
     (folder / "hosts.yml").write_text(dump({"all": {"hosts": found}}), encoding="utf-8")
     return folder
 
 
-def connection(fleet: Fleet, host: Host) -> dict[str, Any]:
-    """Ansible's connection variables; what is not said comes from the SSH configuration."""
+def connection(fleet: Fleet, host: Host, *, own_ssh: bool = False) -> dict[str, Any]:
+    """Ansible's connection variables; what is not said comes from the SSH configuration.
+
+    `own_ssh`: that of another machine, where this one's configuration and key files are not.
+    """
     known: dict[str, Any] = {
         "ansible_host": host.address,
         "ansible_port": host.port,
         "ansible_user": host.user,
-        "ansible_ssh_private_key_file": str(host.identity_file) if host.identity_file else None,
-        "ansible_ssh_common_args": f"-F {shlex.quote(str(fleet.ssh.config))}" if fleet.ssh.config else None,
         "ansible_python_interpreter": "/usr/bin/python3",
     }
+    if not own_ssh:
+        known["ansible_ssh_private_key_file"] = str(host.identity_file) if host.identity_file else None
+        known["ansible_ssh_common_args"] = f"-F {shlex.quote(str(fleet.ssh.config))}" if fleet.ssh.config else None
     return {key: value for key, value in known.items() if value is not None}
 
 

@@ -40,6 +40,19 @@ class Outcomes:
         self._failed: set[str] = set()
         self._unreachable: set[str] = set()
         self._lost: set[str] = set()
+        self._through: set[str] = set()
+        self._before = dict.fromkeys(hosts, 0)
+
+    def again(self, why: str) -> None:
+        """All begins anew, because of `why`, which hosts that are not through are told; what changed has changed."""
+        self.finished = False
+        self._before = dict(self._changed)
+        for told in (self._diffs, self._messages, self._tasks, self._failed, self._unreachable, self._lost):
+            told.clear()
+        self._changes = {host: [] for host in self.hosts}
+        for host in self.hosts:
+            if host not in self._through:
+                self._on_event(Event(host=host, phase="apply", task=why, status="running"))
 
     def take(self, event: dict[str, Any]) -> bool:
         """One event of ansible-runner; True keeps its record in the run directory."""
@@ -59,6 +72,10 @@ class Outcomes:
     def changes(self, host: str) -> tuple[TaskChange, ...]:
         """The tasks that changed something on the host, or would have; of those with no_log nothing is told."""
         return tuple(self._changes[host])
+
+    def through(self, host: str) -> bool:
+        """Whether the host came to the playbook's end, now or before all began anew."""
+        return host in self._through
 
     def failed(self, host: str) -> bool:
         return host in self._failed
@@ -92,6 +109,7 @@ class Outcomes:
             if result.get("notice"):  # what went another way than it should have, and well in the end
                 self._on_event(Event(host=host, phase="apply", task=task, status="skipped", detail=result["notice"]))
             if task == LAST_TASK:
+                self._through.add(host)
                 self._on_applied(host)
         elif kind == "runner_on_unreachable" or (kind == "runner_on_failed" and _lost(result)):
             (self._unreachable if kind == "runner_on_unreachable" else self._lost).add(host)
@@ -107,7 +125,9 @@ class Outcomes:
         self._failed = set(stats.get("failures") or ())
         self._unreachable |= set(stats.get("dark") or ()) | (self._lost & self._failed)
         # Of tasks with no_log, events do not tell whether they changed something.
-        self._changed |= {host: count for host, count in (stats.get("changed") or {}).items() if host in self._changed}
+        for host, count in (stats.get("changed") or {}).items():
+            if host in self._changed:
+                self._changed[host] = self._before[host] + count
 
 
 def words(result: dict[str, Any]) -> str:

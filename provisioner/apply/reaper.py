@@ -1,4 +1,5 @@
-"""Ends what an Ansible run leaves running: `python reaper.py WORD` waits for the end of its stdin, then ends them.
+"""Ends what an Ansible run leaves running: `python reaper.py WORD [FOLDER …]` waits for the end of its stdin, then ends
+them and removes the folders.
 
 Ansible's workers leave their parent's session, so that neither ansible-runner's cancelling nor a killed `provision`
 takes them along, and they would wait for an answer for ever. This program outlives both. Standard library alone.
@@ -7,6 +8,7 @@ takes them along, and they would wait for an answer for ever. This program outli
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +23,15 @@ _PAUSE_S = 0.1
 
 
 @contextmanager
-def reaper(word: str) -> Iterator[None]:
+def reaper(word: str, *folders: Path) -> Iterator[None]:
     """When the block is left, or this process is gone however it ended, processes whose command lines hold `word` are
-    ended. `word` must be theirs alone, such as the path of a run's file."""
+    ended, and the folders removed. `word` must be theirs alone, such as the path of a run's file."""
     # Without our environment, which may hold secrets, and without site packages, so that it starts in a moment.
     watcher = subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, word], stdin=subprocess.PIPE, env={}, start_new_session=True
+        [sys.executable, "-I", "-S", __file__, word, *map(str, folders)],
+        stdin=subprocess.PIPE,
+        env={},
+        start_new_session=True,
     )
     try:
         yield
@@ -71,3 +76,5 @@ def _send(pid: int, number: signal.Signals) -> None:
 if __name__ == "__main__":
     sys.stdin.read()
     end_all(sys.argv[1])
+    for folder in sys.argv[2:]:
+        shutil.rmtree(folder, ignore_errors=True)

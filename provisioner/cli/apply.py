@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from provisioner.apply.workers import place_of
 from provisioner.cli import show
 from provisioner.cli.alone import alone
 from provisioner.cli.console import allowed, say
@@ -39,6 +40,8 @@ class ApplyFlags:
     json: bool
     approve: bool = False
     lock_wait_s: float = 0.0
+    executor: str = "local"
+    """where Ansible runs"""
     deadline: Deadline | None = None
     """by when all must be over"""
     on_survey: Callable[[Survey], None] = lambda _: None
@@ -83,16 +86,17 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
             say("nothing was changed")
             return Exit.CHANGES
         check_bundle(seen)
+        place.check()
         return seen
 
     def do(seen: Survey, name: str, leases: Leases) -> Exit:
         from provisioner.rollout.execute import Options  # not before there is something to do: it takes its time
 
         depth: Literal["smoke", "benchmark"] = "smoke" if flags.smoke else fleet.rollout.analysis
-        options = Options(strategy=strategy, depth=depth, too_late=too_late)
+        options = Options(strategy=strategy, depth=depth, too_late=too_late, place=place)
         return executed(seen, connections, options, rolled_out, name, leases, json=flags.json)
 
-    with connections_to(fleet) as connections:
+    with connections_to(fleet) as connections, place_of(flags.executor) as place:
         return alone(fleet, connections, look, do, wait_s=flags.lock_wait_s)
 
 

@@ -37,10 +37,19 @@ def apply(
         bool, typer.Option("--approve", help="Ask before every wave after the first (rollout.approve: every_wave).")
     ] = False,
     bundle: Bundle = None,
+    executor: Annotated[
+        str,
+        typer.Option(
+            metavar="WHERE",
+            help="Where Ansible runs: local, or the workers of a Dask scheduler: dask://HOST:PORT, dask+tls://HOST:PORT.",
+        ),
+    ] = "local",
     lock_wait: LockWait = 0.0,
     json: Json = False,
 ) -> None:
     """Bring every host to its plan, validate every server, show the table."""
+    if check and executor != "local":
+        raise UsageError("--check asks the roles on this machine: leave --executor out")
     if check and bundle:
         raise UsageError("--check asks the roles, which look for no bundle: `plan --bundle` tells what would change")
     if check or dry_run:
@@ -63,6 +72,7 @@ def apply(
         json=json,
         diff=diff,
         lock_wait_s=lock_wait,
+        executor=executor,
     )
     raise typer.Exit(command.apply(fleet, options))
 

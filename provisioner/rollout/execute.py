@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from provisioner.apply.places import Place
 from provisioner.apply.runner import HostResult, Strategy, apply
 from provisioner.errors import Exit, HostError, ProvisionError, UnreachableError
 from provisioner.history.events import Event, OnEvent
@@ -50,6 +51,8 @@ class Options:
     """how fast a host is known to be: sizes benchmarks that have a time budget"""
     results: str = "benchmarks"
     """folder of the run for what benchmarks tell"""
+    place: Place | None = None
+    """where Ansible runs; on this machine where it is None"""
 
 
 def execute(
@@ -155,6 +158,7 @@ def _apply(
             },
             roles=roles_to_run(seen.changes for seen in survey.work if seen.changes),
             on_applied=on_applied,
+            place=options.place,
         )
     return lost, {result.host: result for result in results}
 

@@ -15,7 +15,7 @@ from builders import facts, plan, server
 from builders import fleet as fleet_of
 
 from provisioner import assets
-from provisioner.apply import runner
+from provisioner.apply import play
 from provisioner.apply.runner import HostResult, apply
 from provisioner.fleet.models import Fleet, Host, Hub
 from provisioner.history.events import Event
@@ -92,7 +92,7 @@ def ansible_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "playbooks" / "site.yml").write_text(PLAYBOOK)
     (folder / "roles").symlink_to(assets.ansible_dir() / "roles")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner.assets, "ansible_dir", lambda: folder)
+        patch.setattr(assets, "ansible_dir", lambda: folder)
         patch.setenv("HF_TOKEN", "planted-in-the-environment")
         yield folder
 
@@ -213,7 +213,7 @@ def test_a_run_that_goes_without_mitogen_tells_why(
     ansible_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ansible_dir.is_dir()
-    monkeypatch.setattr(runner, "_mitogen_plugins", lambda: None)
+    monkeypatch.setattr(play, "_mitogen_plugins", lambda: None)
     the_fleet, events = fleet_of(server(), hosts=("well",)), list[Event]()
     plans = [plan(the_fleet, facts("well"))]
     (only,) = apply(

@@ -29,13 +29,15 @@ sys.exit(main())
 """
 
 
-def install(host: str, folder: Path) -> None:
-    """The program in /opt/provision of the host, as a virtual environment. `folder`: for what is made on the way."""
+def install(host: str, folder: Path, *more: str) -> None:
+    """The program in /opt/provision of the host, as a virtual environment. `folder`: for what is made on the way;
+    `more`: packages besides what it needs.
+    """
     version = shell(host, "python3 -c 'import sys; print(*sys.version_info[:2], sep=\".\")'").strip()
     built = run([str(BIN / "python"), "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)])
     assert built.rc == 0, str(built)
     compiled = folder / "compiled"
-    needed = _needed("provision")
+    needed = _needed("provision", *more)
     with_code = [one for one in needed if _compiled(one)]
     wanted = [f"{one.metadata['Name']}=={one.version}" for one in with_code]
     argv = ["-m", "pip", "install", "-q", "--no-deps", "--no-compile", "--only-binary=:all:", "--implementation", "cp"]
@@ -101,10 +103,10 @@ def provision(host: str, words: str, rc: int = 0) -> str:
     return told
 
 
-def _needed(name: str) -> list[metadata.Distribution]:
-    """Everything that the package needs to run, but itself and `ansible`; with ansible-core."""
+def _needed(name: str, *more: str) -> list[metadata.Distribution]:
+    """Everything that the package needs to run, but itself and `ansible`; with ansible-core and `more`."""
     found: dict[str, metadata.Distribution] = {}
-    waiting = [Requirement(one) for one in metadata.requires(name) or ()] + [Requirement("ansible-core")]
+    waiting = [Requirement(one) for one in (*(metadata.requires(name) or ()), "ansible-core", *more)]
     while waiting:
         wanted = waiting.pop()
         extras = {"extra": ""}

@@ -144,6 +144,11 @@ def test_a_command_that_no_expression_can_spell_stands_beside_it(tmp_path: Path)
 def test_connection_variables(host: Host, ssh: Ssh, expected: dict[str, Any]) -> None:
     the_fleet = fleet(ssh=ssh)
     assert connection(the_fleet, host) == expected | {"ansible_python_interpreter": "/usr/bin/python3"}
+    files = {"ansible_ssh_private_key_file", "ansible_ssh_common_args"}
+    elsewhere = connection(the_fleet, host, own_ssh=True)
+    assert elsewhere == {key: value for key, value in expected.items() if key not in files} | {
+        "ansible_python_interpreter": "/usr/bin/python3"
+    }
 
 
 def test_a_plan_of_every_host(tmp_path: Path) -> None:

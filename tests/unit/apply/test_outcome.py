@@ -212,3 +212,24 @@ def test_a_host_that_came_back_is_not() -> None:
     lost = {"msg": "mitogen.core.ChannelError: the respondent context has disconnected"}
     outcomes, _ = read(event("runner_on_failed", res=lost), stats(ok={"a": 2}))
     assert not outcomes.unreachable("a")
+
+
+def test_what_begins_anew_keeps_what_was_changed_and_who_is_through() -> None:
+    events: list[Event] = []
+    outcomes = Outcomes(["a", "b"], events.append)
+
+    def ok(host: str, task: str, changed: bool) -> None:
+        data = {"host": host, "task": task, "res": {"changed": changed}}
+        outcomes.take({"event": "runner_on_ok", "event_data": data})
+
+    ok("a", "Units", changed=True)
+    ok("a", "Applied", changed=False)
+    ok("b", "Units", changed=True)
+    outcomes.take({"event": "runner_on_failed", "event_data": {"host": "b", "task": "x", "res": {"msg": "cut off"}}})
+    outcomes.again("worker 1 was lost")
+    assert [(one.host, one.task, one.status) for one in events[-1:]] == [("b", "worker 1 was lost", "running")]
+    ok("b", "Weights", changed=True)
+    outcomes.take({"event": "playbook_on_stats", "event_data": {"changed": {"b": 1}, "failures": {}}})
+    assert (outcomes.changed("a"), outcomes.changed("b")) == (1, 2)
+    assert (outcomes.through("a"), outcomes.through("b"), outcomes.failed("b")) == (True, False, False)
+    assert outcomes.finished

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +37,22 @@ def test_what_carries_the_word_is_ended_and_nothing_else() -> None:
         for process in (left, other):
             process.kill()
             process.communicate()
+
+
+def test_folders_are_removed_also_when_nobody_is_left_to_ask_for_it(tmp_path: Path) -> None:
+    folder = tmp_path / "shard"
+    (folder / "inventory").mkdir(parents=True)
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from provisioner.apply.reaper import reaper\n"
+        "with reaper(sys.argv[1], pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[1] + '-none')):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == -9
+    deadline = time.monotonic() + 10
+    while folder.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_one_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 
 from provisioner import assets
-from provisioner.apply import runner
+from provisioner.apply import play, runner
 from provisioner.apply.outcome import Outcomes
+from provisioner.apply.places import Played
+from provisioner.apply.play import Job
 from provisioner.apply.runner import HostResult
 
 
-def environment(strategy: runner.Strategy = "free", **given: str) -> dict[str, str]:
-    return runner._environment(given, strategy, forks=3)
+def environment(strategy: play.Strategy = "free", **given: str) -> dict[str, str]:
+    return play.environment(given, Job("site.yml", strategy, hosts=1))
 
 
 def test_of_our_environment_only_what_is_needed_goes_on() -> None:
@@ -26,11 +28,11 @@ def test_host_keys_are_checked_and_roles_found() -> None:
     made = environment(ANSIBLE_HOST_KEY_CHECKING="False")
     assert made["ANSIBLE_HOST_KEY_CHECKING"] == "True"
     assert Path(made["ANSIBLE_ROLES_PATH"]) == assets.ansible_dir() / "roles"
-    assert made["ANSIBLE_FORKS"] == "3"
+    assert made["ANSIBLE_FORKS"] == "1"
 
 
 @pytest.mark.parametrize("strategy", ["free", "linear"])
-def test_strategies_of_ansible_need_no_plugin(strategy: runner.Strategy) -> None:
+def test_strategies_of_ansible_need_no_plugin(strategy: play.Strategy) -> None:
     made = environment(strategy)
     assert made["ANSIBLE_STRATEGY"] == strategy
     assert "ANSIBLE_STRATEGY_PLUGINS" not in made
@@ -42,10 +44,10 @@ def test_mitogen_is_found() -> None:
 
 
 def test_without_mitogen_ansible_goes_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert runner.usable("mitogen_free") == ("mitogen_free", "")
+    assert play.usable("mitogen_free") == ("mitogen_free", "")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    assert runner.usable("free") == ("free", "")
-    assert runner.usable("mitogen_free") == ("linear", "mitogen is not installed")
+    assert play.usable("free") == ("free", "")
+    assert play.usable("mitogen_free") == ("linear", "mitogen is not installed")
 
 
 def test_a_mitogen_that_cannot_be_loaded_is_done_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -54,21 +56,21 @@ def test_a_mitogen_that_cannot_be_loaded_is_done_without(monkeypatch: pytest.Mon
     (broken / "__init__.py").write_text("")
     (broken / "strategy.py").write_text("raise ImportError('cannot import what newer ones have')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    runner._mitogen_problem.cache_clear()
+    play._mitogen_problem.cache_clear()
     try:
-        assert runner.usable("mitogen_free") == (
+        assert play.usable("mitogen_free") == (
             "linear",
             "mitogen does not work with this Ansible: ImportError: cannot import what newer ones have",
         )
     finally:
-        runner._mitogen_problem.cache_clear()
+        play._mitogen_problem.cache_clear()
 
 
-def result(tmp_path: Path, status: str, *events: dict[str, Any]) -> HostResult:
+def result(status: str, *events: dict[str, Any], last: str = "") -> HostResult:
     outcomes = Outcomes(["a"], lambda _: None)
     for one in events:
         outcomes.take(one)
-    return runner._result("a", outcomes, status, tmp_path)
+    return runner._result("a", outcomes, Played(status, last))
 
 
 def test_forks_follow_hosts_and_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,11 +78,11 @@ def test_forks_follow_hosts_and_machine(monkeypatch: pytest.MonkeyPatch) -> None
     told = {"SC_PAGE_SIZE": page, "SC_AVPHYS_PAGES": 2000 * 2**20 // page}
     monkeypatch.setattr(os, "sysconf", told.__getitem__)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-    assert [runner.forks(hosts) for hosts in (1, 12, 20, 1000)] == [1, 12, 20, 20]
+    assert [play.forks(hosts) for hosts in (1, 12, 20, 1000)] == [1, 12, 20, 20]
     told["SC_AVPHYS_PAGES"] *= 100
-    assert runner.forks(1000) == 75
+    assert play.forks(1000) == 75
     told["SC_AVPHYS_PAGES"] = 0
-    assert runner.forks(1000) == 1
+    assert play.forks(1000) == 1
 
 
 STATS = {"event": "playbook_on_stats", "event_data": {"failures": {}, "dark": {}}}
@@ -90,27 +92,32 @@ FAILED = {"event": "runner_on_failed", "event_data": {"host": "a", "task": "t", 
 LOST = {"event": "runner_on_unreachable", "event_data": {"host": "a", "task": "t", "res": {"msg": "gone"}}}
 
 
-def test_results(tmp_path: Path) -> None:
+def test_results() -> None:
     failed = {"event": "playbook_on_stats", "event_data": {"failures": {"a": 1}}}
-    assert result(tmp_path, "successful", CHANGED, STATS) == HostResult(host="a", state="ok", changed=1)
-    assert result(tmp_path, "failed", FAILED, failed) == HostResult(
-        host="a", state="failed", changed=0, message="t: why"
-    )
-    assert result(tmp_path, "failed", LOST, STATS) == HostResult(
+    assert result("successful", CHANGED, STATS) == HostResult(host="a", state="ok", changed=1)
+    assert result("failed", FAILED, failed) == HostResult(host="a", state="failed", changed=0, message="t: why")
+    assert result("failed", LOST, STATS) == HostResult(
         host="a", state="unreachable", changed=0, message="lost during “t”: gone"
     )
-    assert result(tmp_path, "canceled", STARTED, CHANGED) == HostResult(
+    assert result("canceled", STARTED, CHANGED) == HostResult(
         host="a", state="interrupted", changed=1, message="during “t”"
     )
-    assert result(tmp_path, "canceled").message == "before its first task"
+    assert result("canceled").message == "before its first task"
 
 
-def test_an_ansible_that_ended_early_says_its_last_words(tmp_path: Path) -> None:
-    stdout = tmp_path / "artifacts" / "ansible" / "stdout"
-    stdout.parent.mkdir(parents=True)
-    stdout.write_text("\n".join(f"line {number}" for number in range(30)))
-    said = result(tmp_path, "failed")
-    assert said.state == "failed"
-    assert said.message.splitlines()[0] == "Ansible ended early (failed):"
-    assert said.message.splitlines()[1:] == [f"line {number}" for number in range(10, 30)]
-    assert result(tmp_path / "none", "failed").message == "Ansible ended early (failed):\n"
+def test_an_ansible_that_ended_early_says_its_last_words() -> None:
+    said = result("failed", last="line 9\nline 10")
+    assert (said.state, said.message) == ("failed", "Ansible ended early (failed):\nline 9\nline 10")
+    assert result("timeout", last="line").message == "Ansible did not finish within 6 h:\nline"
+
+
+def test_of_a_shard_that_was_lost_who_was_through_is_well() -> None:
+    through = {"event": "runner_on_ok", "event_data": {"host": "a", "task": "Applied", "res": {}}}
+    assert result("lost", CHANGED, last="why") == HostResult(host="a", state="failed", changed=1, message="why")
+    assert result("lost", CHANGED, through, last="why") == HostResult(host="a", state="ok", changed=1)
+
+
+def test_the_end_of_a_text(tmp_path: Path) -> None:
+    (tmp_path / "stdout").write_text("\n".join(f"line {number}" for number in range(30)))
+    assert play.last_lines(tmp_path / "stdout").splitlines() == [f"line {number}" for number in range(10, 30)]
+    assert play.last_lines(tmp_path / "none") == ""

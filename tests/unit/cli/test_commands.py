@@ -17,6 +17,7 @@ from worlds import World, proven
 
 from provisioner.apply.outcome import TaskChange
 from provisioner.apply.runner import HostResult
+from provisioner.apply.workers import Workers
 from provisioner.cli.main import run
 from provisioner.errors import Exit, UnreachableError, UsageError
 from provisioner.fleet.load import load_fleet
@@ -209,6 +210,39 @@ class TestApply:
         texts = {path.name: path.read_text() for path in run_dir.rglob("*") if path.is_file()}
         assert "report.json" in texts
         assert not [name for name, text in texts.items() if "planted-s3cret" in text]
+
+    def test_where_ansible_runs_must_be_somewhere(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        path = stage.hosts(a=facts("a"))
+        assert run([path, "--yes", "--executor", "dask://control"]) == Exit.BAD_INPUT
+        expected = "error: --executor dask://control: expected local, dask://HOST:PORT or dask+tls://HOST:PORT\n"
+        assert capsys.readouterr().err == expected
+        assert run([path, "--check", "--executor", "dask://127.0.0.1:1"]) == Exit.BAD_INPUT
+        assert capsys.readouterr().err == "error: --check asks the roles on this machine: leave --executor out\n"
+        assert stage.executed == []
+
+    def test_without_workers_nothing_is_changed(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = stage.hosts(a=facts("a"))
+        asked = []
+
+        def check(_: Workers) -> None:
+            asked.append(stage.executed[:])
+            raise UsageError("no worker is there")
+
+        monkeypatch.setattr(Workers, "check", check)
+        assert run([path, "--yes", "--executor", "dask://127.0.0.1:1"]) == Exit.BAD_INPUT
+        assert (asked, stage.executed, stage.runs) == ([[]], [], [])
+
+    def test_a_converged_fleet_asks_no_workers(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = stage.hosts(a=facts("a"))
+        stage.world = World({"a": stage.ready("a")})
+        monkeypatch.setattr(Workers, "check", lambda _: pytest.fail("asked"))
+        assert run([path, "--yes", "--executor", "dask://127.0.0.1:1"]) == Exit.OK
+
+    def test_workers_get_the_run(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = stage.hosts(a=facts("a"))
+        monkeypatch.setattr(Workers, "check", lambda _: None)
+        assert run([path, "--yes", "--executor", "dask://127.0.0.1:1"]) == Exit.OK
+        assert isinstance(stage.executed[0]["options"].place, Workers)
 
     def test_a_dry_run_is_a_plan(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
         assert run([stage.hosts(a=facts("a")), "--dry-run"]) == Exit.CHANGES
