@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import threading
@@ -68,6 +69,14 @@ def ansible_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PYTHONPATH", f"{folder / 'python'}{os.pathsep}{assets._PACKAGE.parent}")
         patch.setenv("TMPDIR", str(folder / "scratch"))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One of these tests at a time, whatever pytest runs beside it: they look for what is left on the machine."""
+    with (tmp_path_factory.getbasetemp().parent / "workers.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="module")

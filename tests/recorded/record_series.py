@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import platform
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 loader = importlib.machinery.SourceFileLoader("proof", str(ROOT / "scripts" / "proof"))
 proof: Any = importlib.util.module_from_spec(importlib.util.spec_from_loader("proof", loader))  # type: ignore[arg-type]
+sys.modules["proof"] = proof  # dataclasses look their module up
 loader.exec_module(proof)
 
 KEPT = (
