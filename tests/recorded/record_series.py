@@ -17,6 +17,7 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,10 @@ def main() -> None:
     try:
         rehearsal = proof._rehearsal(folder)
         fleet = rehearsal.fleet("series", baseline={"against": "nothing"})
-        told: dict[str, Any] = {"about": about(rehearsal, given), "free": [], "slowed": []}
+        told: dict[str, Any] = {"free": [], "slowed": []}
         for _ in range(given.free):
             told["free"].append(measured(rehearsal, fleet))
+            told["about"] = about(rehearsal, given, told["free"][0])
             write(given.output, told)
         for _ in range(given.slowed):
             with proof.faults.slowed(proof.HOST, f"vllm-{proof.SERVER}", given.share):
@@ -59,10 +61,9 @@ def main() -> None:
             proof.Lab(folder, folder, "", real_vllm=True).run("lab", "down")
 
 
-def about(rehearsal: Any, given: argparse.Namespace) -> str:
+def about(rehearsal: Any, given: argparse.Namespace, result: Mapping[str, Any]) -> str:
     """What was measured, in words."""
     verdict = rehearsal.verdict()
-    result = verdict["benchmark"]
     machine = f"{os.cpu_count()} processors ({platform.machine()})"
     held_back = f"the server stopped for {1 - given.share:.0%} of every tenth of a second"
     return (
