@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -326,6 +327,44 @@ class TestRecordedBenchmarks:
             seen, _ = noise_of([values[start : start + 5] for start in range(0, 40, 5)], figure, DEFAULT)
             assumed, _ = noise_of([], figure, DEFAULT)
             assert 0.1 < seen / assumed < 2, (figure, seen, assumed)
+
+
+class TestRecordedBenchmarksOfVllm:
+    """The other end: real vLLM, benchmarks of half a second on two busy processors, which scatter by 6.7 %. The gate
+    hardly ever fails one, and says of a loss more often that it cannot tell than that there is none."""
+
+    SERIES = json.loads((Path(__file__).parents[2] / "recorded/bench/series-vllm-cpu.json").read_text())
+    FREE: Sequence[float] = [one[OUT] for one in SERIES["free"]]
+
+    def decisions(self, factor: float) -> Counter[str]:
+        """Of a validation at every place of the series, with one, two, three and five accepted benchmarks before it."""
+        told: Counter[str] = Counter()
+        for accepted in (1, 2, 3, 5):
+            for begin in range(accepted, len(self.FREE)):
+                own = level(self.FREE[begin - accepted : begin], OUT, DEFAULT)
+                later = [value * factor for value in [*self.FREE[begin:], *self.FREE[:begin]]]
+                told[decision_after(later, own)] += 1
+        return told
+
+    def test_noise_hardly_fails(self) -> None:
+        told = self.decisions(1.0)
+        assert (told.total(), told["failed"]) == (53, 1)
+        assert told["passed"] > told.total() * 0.75
+
+    def test_a_fifth_less_never_passes(self) -> None:
+        told = self.decisions(0.8)
+        assert told["passed"] == 0
+        assert told["failed"] > told.total() / 3
+
+    def test_a_tenth_less_is_mostly_told_as_not_known(self) -> None:
+        told = self.decisions(0.9)
+        assert told["undecided"] > told["passed"]
+
+    def test_a_server_that_was_held_back_does_not_pass(self) -> None:
+        slowed = [one[OUT] for one in self.SERIES["slowed"]]
+        assert sum(slowed) / len(slowed) < 0.85 * sum(self.FREE) / len(self.FREE)
+        for accepted in (1, 3, 5):
+            assert decision_after(slowed, level(self.FREE[-accepted:], OUT, DEFAULT)) != "passed"
 
 
 def decision_after(figures: Sequence[float], own: Sequence[float]) -> str:
