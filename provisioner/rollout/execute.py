@@ -25,7 +25,7 @@ from provisioner.rollout.outcome import HostOutcome
 from provisioner.rollout.proofs import remove_proof, write_proof
 from provisioner.rollout.sending import bring, clear
 from provisioner.rollout.sharing import sharing
-from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
+from provisioner.rollout.survey import HostSurvey, Survey, look_again, request_for
 from provisioner.validate.validate import Depth, Pace, SpeedGate, ungated, validate_host
 
 MAX_WORKERS = 32
@@ -255,11 +255,7 @@ def _validate(
     connections.drop(seen.host)  # it may have died of idleness while Ansible worked
     transport = connections.connect(seen.host)
     if seen.changes:
-        repos = [*(one.repo for one in plan.weights), *(one.repo for one in plan.plugins)]
-        repos = [] if plan.weights_download else repos
-        files = [plugin.file for plugin in plan.plugins]
-        request = probe_request(survey.fleet, seen.host, files, repos, servers=plan.servers)
-        facts = probe(transport, request)
+        facts = probe(transport, request_for(survey.fleet, seen.host, plan))
         left = look_again(seen, facts, survey.secrets).changes
         # A server that is crashing by now is the validation's to explain, with its log.
         wrong = [change for change in (left.changes if left else ()) if change.role != "vllm_server"]

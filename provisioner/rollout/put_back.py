@@ -10,7 +10,7 @@ from provisioner.plan.roles import roles_to_run
 from provisioner.rollout.points import Work, event, fresh, server_of, teller
 from provisioner.rollout.proofs import proven, write_proof
 from provisioner.rollout.sending import bring, clear
-from provisioner.rollout.survey import look_again, probe_request
+from provisioner.rollout.survey import look_again, request_for
 from provisioner.validate.health import wait_healthy
 
 SERVER_ROLES = ("vllm_server",)
@@ -47,9 +47,7 @@ def put_back(work: Work, name: str, *, proof: bool = True) -> None:
     wait_healthy(
         transport, server, on_progress=teller(work, server, "health"), secrets=tuple(work.seen.secrets.values())
     )
-    models = [] if plan.weights_download else [*(one.repo for one in plan.weights), *(one.repo for one in plan.plugins)]
-    plugins = [plugin.file for plugin in plan.plugins]
-    facts = probe(transport, probe_request(work.seen.fleet, host.host, plugins, models))
+    facts = probe(transport, request_for(work.seen.fleet, host.host, plan))
     if left := look_again(host, facts, work.seen.secrets).changes:
         words = "; ".join(f"{change.subject}: {change.reason}" for change in left.changes)
         raise HostError(f"{plan.host}: still not as planned after the tuning: {words}")

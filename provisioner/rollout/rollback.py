@@ -25,7 +25,7 @@ from provisioner.rollout.execute import MAX_WORKERS, Options, execute
 from provisioner.rollout.outcome import HostOutcome
 from provisioner.rollout.secrets import resolve_secrets
 from provisioner.rollout.state import Returned
-from provisioner.rollout.survey import HostSurvey, Survey, look_again, probe_request
+from provisioner.rollout.survey import HostSurvey, Survey, look_again, request_for
 
 COMES_BACK_S = 120.0
 """how long a host that is not there is waited for: one that reboots comes back"""
@@ -118,9 +118,7 @@ def planned(
     """The host as it is and as that release wants it, and the secrets that it needs for that."""
     release = releases.read(transport, target)
     kept = release.plan
-    models = [] if kept.weights_download else [*(one.repo for one in kept.weights), *(one.repo for one in kept.plugins)]
-    request = probe_request(fleet, seen.host, [one.file for one in kept.plugins], models, servers=kept.servers)
-    facts = probe(transport, request)
+    facts = probe(transport, request_for(fleet, seen.host, kept))
     plan = again(kept, facts)
     secrets = resolve_secrets(secret_references([plan]), environment)
     return look_again(HostSurvey(seen.host, facts=facts, plan=plan), facts, secrets), release, secrets

@@ -197,6 +197,13 @@ def probe_request(
     )
 
 
+def request_for(fleet: Fleet, host: Host, plan: HostPlan) -> ProbeRequest:
+    """What the probe must look at for a host to be compared with this plan, which may be older than the fleet file."""
+    models = [] if plan.weights_download else [*(one.repo for one in plan.weights), *(one.repo for one in plan.plugins)]
+    request = probe_request(fleet, host, [one.file for one in plan.plugins], models, servers=plan.servers)
+    return request.model_copy(update={"cache_dir": plan.cache_dir, "disk_paths": (DOCKER_ROOT, plan.cache_dir)})
+
+
 def with_bundle(seen: HostSurvey, manifest: Manifest) -> HostSurvey:
     """The same host, given what a bundle has."""
     if seen.plan is None or seen.facts is None or seen.problems:

@@ -115,6 +115,8 @@ NOT_WHOLE = (
 )
 BROKEN_HINT = "{count} files came broken, {attempts} times in a row: is there a proxy that changes them, or a bad disk?"
 NETWORK_HINT = "the download failed {attempts} times: check that the host reaches {endpoint}."
+DOCKER_HINT = "Docker did not answer, {attempts} times in a row: look at it with `journalctl -u docker`."
+DOCKER_GONE = re.compile(r"Cannot connect to the Docker daemon|error during connect", re.IGNORECASE)
 
 WRONG_FILE = (
     "{file} has the SHA-256 {found}, not {sha256}, as it is locked: the hub gives another file for the same commit. "
@@ -197,6 +199,13 @@ def explain(output, params):
         if re.search(pattern, output, re.IGNORECASE):
             return text.format(token_state=token_state(params), **params)
     return None
+
+
+def gave_up(output, broken, params):
+    """What the operator can do when the last attempt failed as well, with this output or so many broken files."""
+    hint = BROKEN_HINT if broken else DOCKER_HINT if DOCKER_GONE.search(output) else NETWORK_HINT
+    endpoint = params["endpoint"] or "https://huggingface.co"
+    return hint.format(attempts=params["attempts"], endpoint=endpoint, count=broken)
 
 
 def token_state(params):
@@ -386,10 +395,7 @@ def download(module, params):
                 fail(module, params, reason, output)
             if attempt < params["attempts"]:
                 time.sleep(min(2**attempt, 30))
-        endpoint = params["endpoint"] or "https://huggingface.co"
-        hint = BROKEN_HINT if wrong else NETWORK_HINT
-        why = hint.format(attempts=params["attempts"], endpoint=endpoint, count=len(wrong))
-        return fail(module, params, why, output)
+        return fail(module, params, gave_up(output, len(wrong), params), output)
     finally:
         if directory:
             shutil.rmtree(directory, ignore_errors=True)

@@ -129,6 +129,23 @@ def test_network_faults_are_tried_again(params: dict[str, Any], output: str) -> 
     assert download.explain(output, params) is None
 
 
+@pytest.mark.parametrize(
+    ("output", "broken", "said"),
+    [
+        ("Connection timed out", 0, "the download failed 4 times: check that the host reaches "),
+        ("anything", 2, "2 files came broken, 4 times in a row: "),
+        (
+            "docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
+            0,
+            "Docker did not answer, 4 times in a row: look at it with `journalctl -u docker`.",
+        ),
+    ],
+)
+def test_what_to_do_when_every_attempt_failed(params: dict[str, Any], output: str, broken: int, said: str) -> None:
+    assert download.explain(output, params) is None
+    assert download.gave_up(output, broken, params).startswith(said)
+
+
 def test_commit(params: dict[str, Any]) -> None:
     assert download.resolved_commit(f"x\n/root/hub/models--org--model/snapshots/{COMMIT}\n", params) == COMMIT
     assert download.resolved_commit("done", {**params, "revision": COMMIT}) == COMMIT

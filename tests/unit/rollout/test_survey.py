@@ -14,7 +14,7 @@ from provisioner.history.events import Event
 from provisioner.hosts.fake import ConnectionDies, FakeTransport
 from provisioner.plan.facts import Facts, Port
 from provisioner.rollout.connections import Connections
-from provisioner.rollout.survey import Survey, look_again, probe_request, survey
+from provisioner.rollout.survey import Survey, look_again, probe_request, request_for, survey
 
 DOWN = UnreachableError("down: connection refused")
 
@@ -216,3 +216,11 @@ def test_over_ssh_to_recorded_hosts() -> None:
     assert found["spark-01"].facts is not None
     assert found["spark-01"].facts.platform == "linux/arm64"
     json.dumps([event.model_dump(mode="json") for event in events])
+
+
+def test_for_a_plan_of_before_the_probe_looks_where_that_plan_has_its_weights() -> None:
+    the_fleet = fleet(weights=Weights(cache_dir="/srv/new"))
+    old = plan().model_copy(update={"cache_dir": "/srv/old"})
+    request = request_for(the_fleet, the_fleet.hosts[0], old)
+    assert request.cache_dir == "/srv/old"
+    assert request.disk_paths == ("/var/lib/docker", "/srv/old")
