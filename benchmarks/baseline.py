@@ -48,7 +48,7 @@ class Outcome:
 
 def validate(world: World, seed: int, settings: Baseline) -> Outcome:
     """The gate on one simulated host."""
-    dice = random.Random(seed)  # noqa: S311 - repeatable
+    dice = random.Random(seed)  # noqa: S311 - repeatable on purpose; nothing of it is secret
     history = _history(dice, world, 1.0, world.accepted, settings)
     others = [
         _history(dice, world, math.exp(dice.gauss(0, world.spread)), world.accepted or PEER_RUNS, settings)

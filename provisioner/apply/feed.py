@@ -25,7 +25,7 @@ class Feed(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what BufferedReader gives
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # narrower than RawIOBase says: BufferedReader, its one caller, gives a memoryview
         if not self._rest and not self._over:
             self._rest = self._pieces.get()
             self._over = not self._rest

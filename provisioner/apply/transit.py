@@ -62,7 +62,7 @@ class Processor:
             self._printed.extend(str(event.get("stdout") or "").splitlines())
             return self._take(event)
 
-        def status(data: dict[str, Any], runner_config: object) -> None:  # noqa: ARG001 - its name is ansible-runner's
+        def status(data: dict[str, Any], runner_config: object) -> None:  # noqa: ARG001 - ansible-runner calls it with this name
             self._why = data.get("job_explanation", "")
 
         try:

@@ -99,7 +99,7 @@ def _agent_keys(endpoint: Endpoint, skipped: list[str], stack: ExitStack) -> lis
     try:
         connection.connect(endpoint.agent)
         # paramiko.Agent knows only SSH_AUTH_SOCK; IdentityAgent names any socket.
-        agent._connect(connection)  # type: ignore[attr-defined]  # private, and the only way
+        agent._connect(connection)  # type: ignore[attr-defined]  # paramiko has no public way to name a socket
     except (OSError, paramiko.SSHException) as error:
         skipped.append(f"the agent at {endpoint.agent} does not answer: {error}")
         return []
