@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 LOOKS = 5
 """at hosts that other runs change in between, before a run gives up"""
 
+OnSurvey = Callable[[Survey], None]
+"""to be told what was seen, before anybody is asked"""
+
 
 def alone(
     fleet: Fleet,
     connections: Connections,
-    look: Callable[[], Survey | Exit],
+    look: Callable[[OnSurvey], Survey | Exit],
     do: Callable[[Survey, str, Leases], Exit],
     *,
     wait_s: float,
@@ -31,16 +34,23 @@ def alone(
 ) -> Exit:
     """Looks, and does what there is to do, while no other run is at work on the fleet or on one of these hosts.
 
-    `do` gets the name of the run and its leases. `hosts` are those that it changes: they are leased once they have been
-    looked at. Where another run was there since, what was seen is not so any more: they are looked at again.
+    What a run that died on this machine still holds of the hosts that were seen is given back, also where there is
+    nothing to do. `do` gets the name of the run and its leases. `hosts` are those that it changes: they are leased
+    once they have been looked at. Where another run was there since, what was seen is not so any more: they are looked
+    at again.
     """
     from provisioner.history.rundir import new_name
     from provisioner.history.turn import turn
-    from provisioner.rollout.leases import leased, who_am_i
+    from provisioner.rollout.leases import leased, release_dead, who_am_i
+
+    def on_survey(seen: Survey) -> None:
+        held = [(host.host, host.leased) for host in seen.hosts if host.leased]
+        for words in release_dead(connections, held, fleet.name):
+            say(words)
 
     with turn(fleet.name, shlex.join(["provision", *sys.argv[1:]]), wait_s=wait_s, on_wait=say):
         for _ in range(LOOKS):
-            seen = look()
+            seen = look(on_survey)
             if isinstance(seen, Exit):
                 return seen
             name, changing = new_name(), {host.host.name: host for host in hosts(seen)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from provisioner.apply.workers import place_of
 from provisioner.cli import show
-from provisioner.cli.alone import alone
+from provisioner.cli.alone import OnSurvey, alone
 from provisioner.cli.console import allowed, say
 from provisioner.cli.doing import executed, report, strategy_of
 from provisioner.cli.looking import check_bundle, connections_to, load, surveyed, worst
@@ -58,7 +58,7 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
     too_late = _too_late(flags.deadline, fleet.name)
     environment = take_from_environment(fleet)
 
-    def look() -> Survey | Exit:
+    def look(on_survey: OnSurvey) -> Survey | Exit:
         seen = surveyed(
             fleet,
             recipes,
@@ -69,6 +69,7 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
             bundle=flags.bundle,
         )
         flags.on_survey(seen)
+        on_survey(seen)
         if seen.unfit:
             say(show.problems(seen))
             if not (flags.keep_going and seen.fit):

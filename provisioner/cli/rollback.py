@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provisioner.cli.alone import alone
+from provisioner.cli.alone import OnSurvey, alone
 from provisioner.cli.columns import columns
 from provisioner.cli.console import allowed, out, say
 from provisioner.cli.doing import executed
@@ -85,10 +85,13 @@ def rollback(path: Path, flags: RollbackFlags) -> Exit:
     options = Options(depth="smoke" if flags.smoke else fleet.rollout.analysis)
     ways: tuple[Way, ...] = ()
 
-    def look() -> Survey | Exit:
+    def look(on_survey: OnSurvey) -> Survey | Exit:
         nonlocal ways
         with ThreadPoolExecutor(min(MAX_WORKERS, len(fleet.hosts))) as pool:
             ways = tuple(pool.map(lambda host: _way(fleet, host, connections, flags.to, environment), fleet.hosts))
+        secrets = dict(pair for way in ways for pair in way.secrets)
+        seen = Survey(fleet, tuple(way.seen for way in ways if way.seen), secrets, environment=environment)
+        on_survey(seen)
         lost = [way.error for way in ways if way.error]
         if lost:
             say("\n".join(map(str, lost)))
@@ -98,8 +101,7 @@ def rollback(path: Path, flags: RollbackFlags) -> Exit:
         if not flags.yes and not allowed(_question(len(ways)), "change hosts"):
             say("nothing was changed")
             return Exit.CHANGES
-        secrets = dict(pair for way in ways for pair in way.secrets)
-        return Survey(fleet, tuple(way.seen for way in ways if way.seen), secrets, environment=environment)
+        return seen
 
     def do(seen: Survey, name: str, leases: Leases) -> Exit:
         code = executed(seen, connections, options, _Return(ways), name, leases, json=flags.json)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from provisioner.cli import show
-from provisioner.cli.alone import alone
+from provisioner.cli.alone import OnSurvey, alone
 from provisioner.cli.console import allowed, interrupt_flag, out, say
 from provisioner.cli.events import shown
 from provisioner.cli.looking import check_bundle, connections_to, load, surveyed
@@ -97,12 +97,17 @@ def command(path: Path, flags: TuneFlags) -> Exit:
     def survey() -> Survey:
         return surveyed(fleet, recipes, connections, environment, bundle=flags.bundle)
 
+    def look(on_survey: OnSurvey) -> Survey | Exit:
+        seen = survey()
+        on_survey(seen)
+        return _looked(asked, seen)
+
     def do(seen: Survey, name: str, leases: Leases) -> Exit:
         return _tuned(asked, seen, survey, recipes, connections, name, leases)
 
     with connections_to(fleet) as connections:
         return alone(
-            *(fleet, connections, lambda: _looked(asked, survey()), do),
+            *(fleet, connections, look, do),
             wait_s=flags.lock_wait_s,
             hosts=lambda seen: seen.hosts,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner.cli import show
-from provisioner.cli.alone import alone
+from provisioner.cli.alone import OnSurvey, alone
 from provisioner.cli.console import say
 from provisioner.cli.doing import executed
 from provisioner.cli.events import shown
@@ -30,8 +30,9 @@ def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool, lock_
     fleet, recipes = load(path, hosts)
     environment = take_from_environment(fleet)
 
-    def look() -> Survey | Exit:
+    def look(on_survey: OnSurvey) -> Survey | Exit:
         seen = surveyed(fleet, recipes, connections, environment)
+        on_survey(seen)
         pending = [host for host in seen.fit if host.changes]
         if seen.unfit or pending:
             if seen.unfit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
 import socket
@@ -11,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 from provisioner.errors import LockedError, ProvisionError, UnreachableError
 from provisioner.fleet.models import Host
 from provisioner.history.rundir import current_user
 from provisioner.history.turn import control_id, holder
 from provisioner.hosts import lease
-from provisioner.hosts.lease import Answer, Who
+from provisioner.hosts.lease import Answer, Holder, Who
 from provisioner.plan.facts import Facts
 from provisioner.rollout.connections import Connections
 
@@ -29,6 +31,8 @@ PATIENCE_S = 3.0
 PAUSE_S = (0.3, 1.5)
 """between two attempts; not the same on both sides"""
 MAX_WORKERS = 32
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ class Leases:
                     self._connections.drop(host)
                     lease.release(self._connections.connect(host), self._token, clear=clear)
             except ProvisionError as error:
-                failed.append(f"{host.name}: its lease expires in {self._timing.lease_s / 60:g} minutes: {error}")
+                failed.append(_expires(host, self._timing.lease_s, error))
 
         taken, self._taken = self._taken, []
         _everywhere(one, taken)
@@ -222,6 +226,29 @@ def unlock(connections: Connections, hosts: Sequence[Host], why: str) -> dict[st
     return {host.name: answers[host.name] for host in hosts}
 
 
+def release_dead(connections: Connections, held: Iterable[tuple[Host, Holder]], fleet: str) -> list[str]:
+    """Gives back what runs that died on this machine still hold, of what `held` tells; tells of those where that
+    failed. `fleet`: whose turn this run has, so that no other run of it lives here.
+
+    A run takes the hosts alone that still have work: without this, one that the dead run was done with stays leased
+    until the lease expires, and another control machine waits for nobody.
+    """
+    ours, failed = control_id(), list[str]()
+
+    def dead(there: Holder) -> bool:
+        return there.control == ours and (there.fleet == fleet or holder(there.fleet) is None)
+
+    def one(found: tuple[Host, Holder]) -> None:
+        host, there = found
+        try:
+            lease.release(connections.connect(host), there.token)
+        except ProvisionError as error:
+            failed.append(_expires(host, there.left_s, error))
+
+    _everywhere(one, [(host, there) for host, there in held if dead(there)])
+    return failed
+
+
 _HINT = (
     "wait for it: --lock-wait 10m. The lease of a run that died expires within 5 minutes; "
     "`provision unlock FLEET --reason TEXT` ends it at once"
@@ -233,14 +260,18 @@ def _in_the_way(holders: Mapping[str, str]) -> str:
     return "\n".join(["another run is at work on hosts of this one:", *lines])
 
 
+def _expires(host: Host, left_s: float, error: ProvisionError) -> str:
+    return f"{host.name}: its lease expires in {math.ceil(left_s / 60)} minutes: {error}"
+
+
 def _mark(facts: Facts | None) -> str | None:
     if facts is None:
         return None
     return lease.mark(facts.content(lease.FILE))
 
 
-def _everywhere(one: Callable[[Host], None], hosts: Iterable[Host]) -> None:
-    todo = list(hosts)
+def _everywhere(one: Callable[[T], None], things: Iterable[T]) -> None:
+    todo = list(things)
     if not todo:
         return
     with ThreadPoolExecutor(min(MAX_WORKERS, len(todo)), thread_name_prefix="lease") as pool:

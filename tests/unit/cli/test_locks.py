@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import facts
+from builders import facts, file
 
 from provisioner.cli.main import run
 from provisioner.errors import Exit, UnreachableError
@@ -19,6 +19,7 @@ from provisioner.history.store import open_store
 from provisioner.history.turn import control_id, holder, turn
 from provisioner.hosts import lease
 from provisioner.hosts.lease import Who
+from provisioner.plan.facts import Facts
 from provisioner.rollout.leases import Timing, leased
 from provisioner.rollout.outcome import HostOutcome
 
@@ -32,6 +33,12 @@ def theirs(stage: Stage, host: str = "a") -> str:  # noqa: F811
     held = stage.leases.holder(host)
     assert held
     return f"eve on control-2, run run-2 of fleet fleet, since {held['since']}"
+
+
+def at_a_look(stage: Stage, found: Facts, later_s: float) -> Facts:  # noqa: F811
+    """What a probe sees of a host with its lease's file as it is now, so much later."""
+    seen = (*found.files, file(lease.FILE, stage.leases.file(found.host) or "{}"))
+    return found.model_copy(update={"files": seen, "uptime_s": stage.leases.clock + later_s})
 
 
 def test_a_host_that_another_machine_is_at_work_on(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
@@ -80,6 +87,33 @@ def test_a_converged_fleet_asks_no_host_for_a_lease(stage: Stage) -> None:  # no
     stage.hosts(a=stage.ready("a"))
     assert run([path]) == Exit.OK
     assert stage.leases.asked == []
+
+
+def test_what_a_dead_run_left_is_given_back_where_there_is_nothing_to_do(stage: Stage) -> None:  # noqa: F811
+    """Killed once host `a` was as planned: no later run leases `a`, and another machine would wait for nobody."""
+    path = stage.hosts(**{name: facts(name) for name in "abcd"})
+    mine = OTHER.model_copy(update={"control": control_id()})
+    left = {"a": mine, "b": OTHER, "c": mine.model_copy(update={"fleet": "alive"}), "d": None}
+    seen = {}
+    for host, who in left.items():
+        if who:
+            lease.take(stage.leases.transport(host), f"token-{host}", who, 300)
+        seen[host] = at_a_look(stage, stage.ready(host), 0)
+    stage.hosts(**seen)
+    stage.leases.asked.clear()
+    with turn("alive", "provision other.yaml"):
+        assert run([path]) == Exit.OK
+    assert stage.leases.asked == [("a", "release")]
+    assert [bool(stage.leases.holder(host)) for host in left] == [False, True, True, False]
+
+
+def test_a_host_of_a_dead_run_that_is_gone_now(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    path = stage.hosts(a=facts("a"))
+    lease.take(stage.leases.transport("a"), "t1", OTHER.model_copy(update={"control": control_id()}), 300)
+    stage.hosts(a=at_a_look(stage, stage.ready("a"), 100))
+    stage.leases.away = {"a"}
+    assert run([path]) == Exit.OK
+    assert "a: its lease expires in 4 minutes: a: refused\n" in capsys.readouterr().err
 
 
 def test_a_second_run_on_this_machine(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
