@@ -115,14 +115,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._lacking()
             return
         try:
-            saved = self.server.images.saved(reference, seen)
+            saved = self.server.images.saved(reference, seen["Id"], seen["Size"], final=self.server.final)
         except OSError as error:
             self._refuse(NO_ROOM, str(error))
             return
         if saved is None:
-            self._refuse(NOT_YET, "it is being packed")
+            self._refuse(NOT_YET, "it is being packed or checked")
         else:
-            self._send(saved["path"], {"X-Sha256": saved["sha256"], "X-Content": content_of(seen)})
+            self._send(
+                archive_of(self.server.images.folder, reference),
+                {"X-Sha256": saved["sha256"], "X-Content": content_of(seen)},
+            )
 
     def _weights(self, repo: str, revision: str) -> None:
         found = model_of(self.server.config["cache_dir"], repo, revision)
@@ -181,29 +184,39 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Images:
-    """Archives of images, made when somebody first asks, and kept while this host serves."""
+    """Archives of images: passed on as they came, or else packed when somebody first asks; kept while this host serves.
+
+    An archive has a note beside it once it is whole and known to be that image.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.lock = folder, threading.Lock()
-        self.known: dict[tuple[str, str], Json] = {}
+        self.packing: dict[tuple[str, str], str] = {}
+        """what went wrong, so far"""
 
-    def saved(self, reference: str, seen: Json) -> Json | None:
-        """`path` and `sha256` of the archive; None while it is being made. OSError where that did not work."""
-        key = (reference, seen["Id"])
+    def saved(self, reference: str, image: str, size: int, *, final: bool) -> Json | None:
+        """The archive's `sha256`, of the image of that id; None until there is one. OSError where that did not work.
+
+        `final`: what is still without a note was left by a job that has ended.
+        """
+        path, key = archive_of(self.folder, reference), (reference, image)
         with self.lock:
-            if key not in self.known:
-                self.known[key] = {}
-                threading.Thread(target=self._save, args=(reference, seen, self.known[key]), daemon=True).start()
-            made = self.known[key]
-        if "problem" in made:
-            raise OSError(made["problem"])
-        return made if "sha256" in made else None
+            note = note_of(path)
+            if note and note["image"] == image:
+                return note
+            coming = path.exists() and not note and not final
+            if key not in self.packing and not coming:
+                self.packing[key] = ""
+                threading.Thread(target=self._pack, args=(reference, image, size, path), daemon=True).start()
+            problem = self.packing.get(key)
+        if problem:
+            raise OSError(problem)
+        return None
 
-    def _save(self, reference: str, seen: Json, made: Json) -> None:
+    def _pack(self, reference: str, image: str, size: int, path: Path) -> None:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            check_room(self.folder, seen["Size"])
-            path = self.folder / (hashlib.sha256(reference.encode("utf-8")).hexdigest() + ".tar")
+            check_room(self.folder, size)
             digest = hashlib.sha256()
             with Engine(3600).ask("/images/{}/get", reference) as answer:
                 if answer.status != 200:
@@ -213,9 +226,28 @@ class Images:
                         digest.update(block)
                         stream.write(block)
             say("packed " + reference)
-            made.update(path=path, sha256=digest.hexdigest())
+            write_note(path, image, digest.hexdigest())
         except (OSError, http.client.HTTPException) as error:
-            made["problem"] = str(error)
+            self.packing[reference, image] = str(error) or type(error).__name__
+
+
+def archive_of(folder: Path, reference: str) -> Path:
+    return folder / (hashlib.sha256(reference.encode("utf-8")).hexdigest() + ".tar")
+
+
+def note_of(archive: Path) -> Json | None:
+    """`image` (its id) and `sha256` of an archive that can be given; None where there is none."""
+    try:
+        note: Json = json.loads(archive.with_suffix(".json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return note
+
+
+def write_note(archive: Path, image: str, sha256: str) -> None:
+    fresh = archive.with_suffix(".new")
+    fresh.write_text(json.dumps({"image": image, "sha256": sha256}), encoding="utf-8")
+    fresh.replace(archive.with_suffix(".json"))
 
 
 class Limit:
@@ -270,8 +302,10 @@ def snapshot_of(cache_dir: str, repo: str, commit: str) -> Path:
 
 
 def take_image(reference: str, platform: str, sources: Sources, home: Path = HOME, spool: Path = SPOOL) -> str:
-    """Brings an image into Docker. The giver's name."""
-    folder = spool / "take"
+    """Brings an image into Docker. The giver's name. Where other hosts shall get it from here, the archive stays for
+    them: packing it once more would take longer than anything else."""
+    folder, kept = spool / "take", archive_of(spool / "give", reference)
+    passes_on = json.loads((home / "config.json").read_text(encoding="utf-8"))["passes_on"]
 
     def take(giver: Source) -> None:
         path = "/image?" + urllib.parse.urlencode({"reference": reference, "platform": platform})
@@ -286,14 +320,28 @@ def take_image(reference: str, platform: str, sources: Sources, home: Path = HOM
         if hash_of(archive, hashlib.sha256()) != told["X-Sha256"]:
             archive.unlink()
             raise LostError("what came is not what it sent")
+        if passes_on:
+            kept.parent.mkdir(mode=0o700, exist_ok=True)
+            archive = archive.replace(kept)
+        try:
+            seen = load(archive, told["X-Content"])
+        except LostError:
+            archive.unlink()
+            raise
+        if passes_on:
+            write_note(archive, seen["Id"], told["X-Sha256"])
+        else:
+            archive.unlink()
+
+    def load(archive: Path, content: str) -> Json:
         run(["docker", "load", "--quiet", "--input", str(archive)])
-        archive.unlink()
         if inspected(reference) is None and "@" in reference:
             # Docker asks the registry for the manifest, sees that it has all that this names, and knows the digest.
             run(["docker", "pull", "--platform", platform, reference])
         seen = inspected(reference)
-        if seen is None or content_of(seen) != told["X-Content"]:
+        if seen is None or content_of(seen) != content:
             raise LostError("what it sent is not that image")
+        return seen
 
     try:
         return first_of(sources, take, home)

@@ -112,11 +112,13 @@ def sharing(survey: Survey, connections: Connections, on_event: OnEvent) -> Iter
     names = list(dict.fromkeys(name for chain in chains for name in chain))
     key = new_key() if names else b""
     changing = {seen.host.name for seen in survey.work if seen.changes}
+    sources = [seen.given.images.values() for seen in survey.work if seen.changes and seen.given]
+    asked = {name for images in sources for givers in images for name in givers}
 
     def start_one(name: str) -> tuple[str, str | None]:
         try:
             transport = connections.connect(survey.fleet.host(name))
-            return name, start(transport, survey.fleet, key, final=name not in changing)
+            return name, start(transport, survey.fleet, key, final=name not in changing, passes_on=name in asked)
         except ProvisionError as error:
             words = f"cannot give to other hosts: {str(error).splitlines()[0]}"
             on_event(Event(host=name, phase="apply", task="peers", status="skipped", detail=words))
@@ -130,8 +132,9 @@ def sharing(survey: Survey, connections: Connections, on_event: OnEvent) -> Iter
         _together(lambda name: _run_on(survey.fleet.host(name), end, connections), names)
 
 
-def start(transport: Transport, fleet: Fleet, key: bytes, *, final: bool) -> str:
-    """Makes a host give; its ADDRESS:PORT. `final`: nothing more comes to it. Raises HostError where that fails."""
+def start(transport: Transport, fleet: Fleet, key: bytes, *, final: bool, passes_on: bool) -> str:
+    """Makes a host give; its ADDRESS:PORT. `final`: nothing more comes to it. `passes_on`: others will ask for what it
+    takes. Raises HostError where that fails."""
     limit = fleet.distribution.limit_mib_s
     config = {
         "address": "@ADDRESS@",
@@ -139,6 +142,7 @@ def start(transport: Transport, fleet: Fleet, key: bytes, *, final: bool) -> str
         "limit": limit * 2**20 if limit else 0,
         "idle_s": IDLE_S,
         "final": final,
+        "passes_on": passes_on,
         "cache_dir": fleet.weights.cache_dir,
     }
     files = {"peer.py": script(), "key.pem": key, "config.json": json.dumps(config).encode()}

@@ -8,6 +8,7 @@ import json
 import socketserver
 import ssl
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,11 @@ class Host:
         for place in (self.home, self.cache, self.spool):
             place.mkdir(parents=True)
         (self.home / "key.pem").write_bytes(key)
+        self.passes_on(False)
+
+    def passes_on(self, wanted: bool) -> None:
+        """Whether others will ask it for what it takes."""
+        (self.home / "config.json").write_text(json.dumps({"passes_on": wanted}))
 
     @property
     def model(self) -> Path:
@@ -317,7 +323,61 @@ def test_an_image_is_packed_once_and_loaded_as_it_is(
         assert name == "gpu-01"
     assert loaded == [LARGE, LARGE]
     assert not taker.spool.exists(), "nothing of it stays"
-    assert [path.read_bytes() for path in (giver.spool / "give").iterdir()] == [LARGE]
+    assert [path.read_bytes() for path in (giver.spool / "give").glob("*.tar")] == [LARGE]
+
+
+def test_an_image_is_passed_on_as_it_came(
+    hosts: tuple[Host, Host], serving: Serving, engine: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    giver, middle = hosts
+    middle.passes_on(True)
+    engine[IMAGE] = _image(LARGE)
+    loaded: list[bytes] = []
+    monkeypatch.setattr(peer_script, "run", lambda argv: loaded.append(Path(argv[-1]).read_bytes()))
+    take_image(IMAGE, "linux/amd64", [("gpu-01", serving.address)], middle.home, middle.spool)
+    assert not (middle.spool / "take").exists()
+    engine[IMAGE]["archive"] = b"packed once more"
+    next_one, last = Serving(middle), Host(tmp_path / "last", (giver.home / "key.pem").read_bytes())
+    try:
+        take_image(IMAGE, "linux/amd64", [("gpu-02", next_one.address)], last.home, last.spool)
+    finally:
+        next_one.end()
+    assert loaded == [LARGE, LARGE]
+
+
+def test_what_came_is_passed_on_once_it_is_known_to_be_right(
+    hosts: tuple[Host, Host], engine: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Somebody asks while Docker still loads it: it is not packed beside that, unless whoever took it is no more."""
+    _, middle = hosts
+    engine[IMAGE] = _image(b"packed")
+    archive = peer_script.archive_of(middle.spool / "give", IMAGE)
+    archive.parent.mkdir()
+    archive.write_bytes(LARGE[:1000])
+    images = peer_script.Images(middle.spool / "give")
+    assert images.saved(IMAGE, "sha256:abc", 10, final=False) is None
+    assert images.packing == {}
+    peer_script.write_note(archive, "sha256:abc", "s")
+    assert images.saved(IMAGE, "sha256:abc", 10, final=False) == {"image": "sha256:abc", "sha256": "s"}
+    archive.with_suffix(".json").unlink()
+    assert images.saved(IMAGE, "sha256:abc", 10, final=True) is None
+    end = time.monotonic() + 10
+    while not (told := images.saved(IMAGE, "sha256:abc", 10, final=True)):
+        assert time.monotonic() < end, "waited 10 s for the archive"
+    assert told["sha256"] == hashlib.sha256(b"packed").hexdigest()
+    assert archive.read_bytes() == b"packed"
+
+
+def test_what_is_another_image_is_not_passed_on(
+    hosts: tuple[Host, Host], serving: Serving, engine: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, middle = hosts
+    middle.passes_on(True)
+    engine[IMAGE] = _image(LARGE)
+    monkeypatch.setattr(peer_script, "run", lambda _: engine.update({IMAGE: _image(LARGE, ("sha256:2",))}))
+    with pytest.raises(SystemExit, match="gpu-01: what it sent is not that image"):
+        take_image(IMAGE, "linux/amd64", [("gpu-01", serving.address)], middle.home, middle.spool)
+    assert list((middle.spool / "give").iterdir()) == []
 
 
 def test_an_image_of_another_platform_is_none(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -133,7 +134,7 @@ def _survey(fleet: Fleet, having: str = "") -> Survey:
 
 def test_a_host_gives_where_it_is_reached_to_who_has_the_key(machines: dict[str, Machine], tmp_path: Path) -> None:
     machine, key = machines["gpu-01"], new_key()
-    address = start(machine.connect(Host(name="gpu-01")), _fleet(tmp_path), key, final=True)
+    address = start(machine.connect(Host(name="gpu-01")), _fleet(tmp_path), key, final=True, passes_on=False)
     assert address == f"127.0.0.1:{_port(tmp_path)}"
     assert sorted(path.name for path in machine.home.iterdir()) == ["config.json", "key.pem", "peer.py", "port"]
     assert {path.stat().st_mode & 0o777 for path in machine.home.iterdir() if path.name != "port"} == {0o600}
@@ -146,10 +147,10 @@ def test_a_host_gives_where_it_is_reached_to_who_has_the_key(machines: dict[str,
 
 def test_a_port_that_is_taken_is_said(machines: dict[str, Machine], tmp_path: Path) -> None:
     fleet, key = _fleet(tmp_path), new_key()
-    start(machines["gpu-01"].connect(Host(name="gpu-01")), fleet, key, final=True)
+    start(machines["gpu-01"].connect(Host(name="gpu-01")), fleet, key, final=True, passes_on=False)
     machines["gpu-02"].address = machines["gpu-01"].address
     with pytest.raises(HostError, match=r"gpu-02: .*Address already in use"):
-        start(machines["gpu-02"].connect(Host(name="gpu-02")), fleet, key, final=True)
+        start(machines["gpu-02"].connect(Host(name="gpu-02")), fleet, key, final=True, passes_on=False)
 
 
 def test_everybody_gives_while_it_lasts_and_nobody_afterwards(machines: dict[str, Machine], tmp_path: Path) -> None:
@@ -163,6 +164,11 @@ def test_everybody_gives_while_it_lasts_and_nobody_afterwards(machines: dict[str
         images = {name: told["vllm_image_list"][0]["peers"] for name, told in made.items()}
         assert images["gpu-01"] == images["gpu-03"] == [{"host": "gpu-02", "address": f"127.0.0.2:{_port(tmp_path)}"}]
         assert images["gpu-02"] == []
+        passing = {
+            name: json.loads((machine.home / "config.json").read_text())["passes_on"]
+            for name, machine in machines.items()
+        }
+        assert passing == {"gpu-01": False, "gpu-02": True, "gpu-03": False}
         (models,) = made["gpu-03"]["model_weights_peers"].values()
         assert models == [{"host": "gpu-01", "address": f"127.0.0.1:{_port(tmp_path)}"}]
     assert not any(machine.running() or machine.home.exists() for machine in machines.values())
