@@ -58,13 +58,14 @@ def measured(results: Results, hosts: int, mib: int, uplink_mib_s: float) -> Non
     """Two rows: bytes from upstream, and time."""
     must_be_free()
     size = mib * MIB
-    with lab(hosts, "--uplink-mib-s", f"{uplink_mib_s:g}") as fleet, _published(size):
+    with lab(hosts, "--uplink-mib-s", f"{uplink_mib_s:g}") as fleet:
         with fleet.file.open("a", encoding="utf-8") as stream:
             stream.write("distribution:\n  mode: upstream\n")
         fleet.apply("--smoke")
-        alone = _half(fleet, "upstream")
-        _small(fleet)
-        shared = _half(fleet, "peers")
+        with _published(size):  # only now: nobody shall fetch it before it counts
+            alone = _half(fleet, "upstream")
+            _small(fleet)
+            shared = _half(fleet, "peers")
     results.add(*_rows(alone, shared, hosts, size, uplink_mib_s))
 
 
