@@ -18,7 +18,7 @@ from provisioner.errors import Exit
 from provisioner.rollout.outcome import HostOutcome
 from provisioner.rollout.secrets import take_from_environment
 from provisioner.rollout.survey import Survey
-from provisioner.rollout.waves import turns
+from provisioner.rollout.waves import may_return, turns
 
 if TYPE_CHECKING:
     from provisioner.rollout.deadline import Deadline
@@ -55,7 +55,6 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
     if flags.approve:
         asks = fleet.rollout.model_copy(update={"approve": "every_wave"})
         fleet = fleet.model_copy(update={"rollout": asks})
-    too_late = _too_late(flags.deadline, fleet.name)
     environment = take_from_environment(fleet)
 
     def look(on_survey: OnSurvey) -> Survey | Exit:
@@ -78,7 +77,7 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
         if not seen.work:
             return report(flags.json, seen, Ended(_nothing(seen)), None)
         say(show.plan(seen, diff=flags.diff))
-        late = too_late(turns(seen)[0].hosts)
+        late = _too_late(flags.deadline, seen)(turns(seen)[0].hosts, ())
         if late:
             say(f"nothing was changed: {late}")
             return Exit.CHANGES
@@ -94,6 +93,7 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
         from provisioner.rollout.execute import Options  # not before there is something to do: it takes its time
 
         depth: Literal["smoke", "benchmark"] = "smoke" if flags.smoke else fleet.rollout.analysis
+        too_late = _too_late(flags.deadline, seen)
         options = Options(strategy=strategy, depth=depth, too_late=too_late, place=place)
         return executed(seen, connections, options, rolled_out, name, leases, json=flags.json)
 
@@ -109,16 +109,17 @@ def _nothing(seen: Survey) -> tuple[HostOutcome, ...]:
     )
 
 
-def _too_late(deadline: Deadline | None, fleet: str) -> Callable[[Sequence[str]], str | None]:
-    """Why a wave of these hosts must not begin any more; None where it may."""
+def _too_late(deadline: Deadline | None, seen: Survey) -> Callable[[Sequence[str], Sequence[str]], str | None]:
+    """Why a wave of these hosts must not begin any more, after those that were changed; None where it may."""
     if deadline is None:
-        return lambda _: None
+        return lambda _hosts, _changed: None
 
-    def refuses(hosts: Sequence[str]) -> str | None:
+    def refuses(hosts: Sequence[str], changed: Sequence[str]) -> str | None:
         from provisioner.history.store import open_store
-        from provisioner.rollout.deadline import expected_wave_s
+        from provisioner.rollout.deadline import expected
 
         with open_store(read_only=True) as store:
-            return deadline.refuses(expected_wave_s(store, fleet, hosts))
+            takes = expected(store, seen.fleet.name, hosts, may_return(seen, hosts, changed), deadline.wave_s)
+        return deadline.refuses(takes)
 
     return refuses

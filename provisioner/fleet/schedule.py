@@ -46,7 +46,7 @@ class Window(Frozen):
     latest_start: Clock | None = None
     """Time of day after which no run begins, as when the control machine was off; left out: any time."""
     latest_end: Clock | None = None
-    """Time of day by which all is over: no wave begins that would not be at its end by then."""
+    """Time of day by which all is over: no wave begins unless it, and going back from it, can end by then."""
 
 
 class Schedule(Frozen):
@@ -62,7 +62,7 @@ class Schedule(Frozen):
     lock: Literal["keep", "update"] = "keep"
     """keep: what `fleet.lock` has; update: tags, branches and revisions are looked up anew before the plan is made."""
     wave_time: Duration = "1h"
-    """How long a wave is taken to last where the history does not know yet."""
+    """How long a wave is taken to last where the history does not know yet, and going back from it again as long."""
 
     @model_validator(mode="after")
     def _one_zone(self) -> Self:

@@ -137,13 +137,17 @@ class Rollout:
                 time.sleep(LOOK_EVERY_S)
         if self.options.interrupted():
             return "interrupted"
-        late = self.options.too_late(following.hosts)
+        late = self._late(following)
         if late or not ask:
-            return f"{following.name} did not begin: {late}" if late else None
+            return late
         self._step("asked", wave.name, following.hosts, f"whether {following.name} may begin")
         refused = self.hands.approve(wave, following)
         self._step("refused" if refused else "approved", wave.name, following.hosts, refused or "")
-        return refused
+        return refused or self._late(following)  # whoever was asked may have taken their time
+
+    def _late(self, following: Wave) -> str | None:
+        late = self.options.too_late(following.hosts, tuple(self.outcomes))
+        return f"{following.name} did not begin: {late}" if late else None
 
     def _deployed(self, one: HostOutcome) -> Deployed:
         seen = self._seen(one.host)

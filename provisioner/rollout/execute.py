@@ -45,8 +45,8 @@ class Options:
     """compares each benchmark with others"""
     on_promoted: Callable[[Sequence[HostOutcome]], None] = lambda _outcomes: None
     """told of the hosts whose wave has passed, as soon as their release is kept"""
-    too_late: Callable[[Sequence[str]], str | None] = lambda _hosts: None
-    """why a wave of these hosts must not begin any more; None where it may"""
+    too_late: Callable[[Sequence[str], Sequence[str]], str | None] = lambda _hosts, _changed: None
+    """why a wave of these hosts must not begin any more, after those that the run has changed; None where it may"""
     pace: Pace = lambda _plan, _server, _image: None
     """how fast a host is known to be: sizes benchmarks that have a time budget"""
     results: str = "benchmarks"

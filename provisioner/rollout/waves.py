@@ -58,6 +58,14 @@ def turns(seen: Survey) -> tuple[Wave, ...]:
     return tuple(wave for wave in found if wave.hosts)
 
 
+def may_return(seen: Survey, hosts: Sequence[str], changed: Sequence[str]) -> tuple[str, ...]:
+    """Those that get their previous release when the gate of a wave of `hosts` fails, after waves of `changed` have
+    passed. One that has none is stopped at most."""
+    candidates = {"never": (), "wave": tuple(hosts), "all": (*changed, *hosts)}[seen.fleet.rollout.rollback]
+    released = {one.host.name for one in seen.hosts if one.release is not None}
+    return tuple(host for host in candidates if host in released)
+
+
 def _serves(seen: HostSurvey) -> bool:
     running = seen.facts.containers if seen.facts else ()
     return seen.release is not None or any(one.running and one.name.startswith("vllm-") for one in running)

@@ -60,6 +60,18 @@ class Scheduled(Stage):
 
         self.patch.setattr(scheduled, "datetime", Clock)
 
+    def open_for(self, minutes: int, *, wave_time: str, server: str = "", rollback: str = "wave") -> str:
+        """A window that is open now and so long from now on; when it ends."""
+        now = datetime.now(UTC)
+        end = f"{now + timedelta(minutes=minutes):%H:%M}"
+        settings = f"{{recipe: nemotron-3-nano, {server}}}" if server else "{recipe: nemotron-3-nano}"
+        self.path.write_text(
+            f"hosts: [a, b]\nservers: {{nemotron: {settings}}}\nrollout: {{rollback: {rollback}}}\n"
+            f"schedule: {{calendar: '{now:%H:%M}', time_zone: UTC, wave_time: {wave_time},"
+            f" window: {{latest_end: '{end}'}}}}\n"
+        )
+        return end
+
 
 @pytest.fixture
 def nights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scheduled:
@@ -213,16 +225,27 @@ class TestRun:
         assert len(nights.executed) == 1
 
     def test_no_time_for_a_wave(self, nights: Scheduled, capsys: pytest.CaptureFixture[str]) -> None:
-        now = datetime.now(UTC)
-        end = now + timedelta(minutes=30)
-        window = f"{{latest_end: '{end:%H:%M}'}}"
-        text = f"schedule: {{calendar: '{now:%H:%M}', time_zone: UTC, window: {window}, wave_time: 45m}}\n"
-        nights.path.write_text(FLEET.format(hosts="a, b") + text)
+        end = nights.open_for(minutes=30, wave_time="45m")
         assert run(["schedule", "run", str(nights.path)]) == Exit.CHANGES
         assert capsys.readouterr().err.endswith(
-            f"nothing was changed: it would not be over by {end:%H:%M} (UTC), which ends the window: it takes 45m\n"
+            f"nothing was changed: it would not be over by {end} (UTC), which ends the window: it takes 45m\n"
         )
         assert nights.executed == []
+
+    def test_no_time_for_going_back(self, nights: Scheduled, capsys: pytest.CaptureFixture[str]) -> None:
+        nights.world.hosts = {name: nights.ready(name) for name in ("a", "b")}
+        end = nights.open_for(minutes=30, wave_time="20m", server="max_num_seqs: 4")
+        assert run(["schedule", "run", str(nights.path)]) == Exit.CHANGES
+        assert capsys.readouterr().err.endswith(
+            f"by {end} (UTC), which ends the window: it takes 20m, and going back from it 20m\n"
+        )
+        assert nights.executed == []
+
+    def test_time_for_a_wave_that_never_goes_back(self, nights: Scheduled) -> None:
+        nights.world.hosts = {name: nights.ready(name) for name in ("a", "b")}
+        nights.open_for(minutes=30, wave_time="20m", server="max_num_seqs: 4", rollback="never")
+        assert run(["schedule", "run", str(nights.path)]) == Exit.OK
+        assert [did["hosts"] for did in nights.executed] == [["a"], ["b"]]
 
     def test_nothing_to_do_is_a_drift_report(self, nights: Scheduled, capsys: pytest.CaptureFixture[str]) -> None:
         nights.at("2026-11-28T02:07:00")

@@ -2,54 +2,126 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from provisioner.history.events import Event
-from provisioner.history.store import open_store
-from provisioner.rollout.deadline import Deadline, expected_wave_s
+from provisioner.history.steps import Step, StepKind
+from provisioner.history.store import Store, open_store
+from provisioner.rollout.deadline import Deadline, Expected, expected
 
+BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 END = datetime(2026, 11, 28, 6, 0, tzinfo=UTC)
+UNKNOWN_S = 3600.0
 
 
 def at(text: str) -> Deadline:
     now = datetime.fromisoformat(f"2026-11-28T{text}:00+00:00")
-    return Deadline(END, wave_s=3600, now=lambda: now)
+    return Deadline(END, wave_s=UNKNOWN_S, now=lambda: now)
 
 
 @pytest.mark.parametrize(
-    ("now", "expected_s", "refused"),
+    ("now", "takes", "refused"),
     [
-        ("02:00", None, False),
-        ("05:00", None, False),
-        ("05:01", None, True),
-        ("05:30", 1800, False),
-        ("05:31", 1800, True),
+        ("02:00", Expected(3600), False),
+        ("05:30", Expected(1800), False),
+        ("05:31", Expected(1800), True),
+        ("05:10", Expected(1800, 1200), False),
+        ("05:11", Expected(1800, 1200), True),
     ],
 )
-def test_refusing(now: str, expected_s: float | None, refused: bool) -> None:
-    assert bool(at(now).refuses(expected_s)) is refused
+def test_refusing(now: str, takes: Expected, refused: bool) -> None:
+    assert bool(at(now).refuses(takes)) is refused
 
 
 def test_the_words() -> None:
-    assert at("05:30").refuses(2700) == "it would not be over by 06:00 (UTC), which ends the window: it takes 45m"
-    assert at("05:30").latest_start(2700) == datetime(2026, 11, 28, 5, 15, tzinfo=UTC)
+    words = "it would not be over by 06:00 (UTC), which ends the window: it takes 45m"
+    assert at("05:30").refuses(Expected(2700)) == words
+    assert at("05:30").refuses(Expected(2700, 600)) == f"{words}, and going back from it 10m"
+    assert at("05:30").latest_start(Expected(2700, 600)) == datetime(2026, 11, 28, 5, 5, tzinfo=UTC)
 
 
-def test_what_the_history_knows(tmp_path: Path) -> None:
-    begin = datetime(2026, 11, 1, tzinfo=UTC)
+class History:
+    """Runs of hosts a, b and c, each with what it told of them."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.runs = 0
+
+    def rollout(self, code: int = 0, *, back: int = 0, **minutes: int) -> None:
+        """One wave; `minutes` that each host took, and all of them for going back."""
+        run = self._begin()
+        hosts = tuple(minutes)
+        self._step(run, "wave", hosts, 0)
+        self._spans(run, minutes)
+        if back:
+            self._step(run, "rolling_back", hosts, 100)
+            for host in hosts:
+                self._step(run, "rolled_back", (host,), 100 + back)
+        self.store.finish_run(run, code)
+
+    def validation(self, **minutes: int) -> None:
+        """A run without waves."""
+        run = self._begin()
+        self._spans(run, minutes)
+        self.store.finish_run(run, 0)
+
+    def expected(self, hosts: str, returning: str = "", fleet: str = "sim") -> Expected:
+        return expected(self.store, fleet, tuple(hosts), tuple(returning), UNKNOWN_S)
+
+    def _begin(self) -> str:
+        self.runs += 1
+        self.store.begin_run(f"r{self.runs}", "sim", "f.yaml", ["x"], "ops", ["a", "b", "c"])
+        return f"r{self.runs}"
+
+    def _step(self, run: str, kind: StepKind, hosts: tuple[str, ...], minute: int) -> None:
+        self.store.add_step(run, Step(kind=kind, hosts=hosts, time=BEGIN + timedelta(minutes=minute)))
+
+    def _spans(self, run: str, minutes: dict[str, int]) -> None:
+        for host, took in minutes.items():
+            self.store.add_event(run, Event(host=host, phase="apply", time=BEGIN))
+            self.store.add_event(run, Event(host=host, phase="done", time=BEGIN + timedelta(minutes=took)))
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
     with open_store(tmp_path / "history.sqlite") as store:
-        for number, (minutes, code) in enumerate([(10, 0), (25, 0), (90, 1)]):
-            store.begin_run(f"r{number}", "sim", "f.yaml", ["x"], "ops", ["a", "b"])
-            for host, factor in (("a", 1), ("b", 2)):
-                store.add_event(f"r{number}", Event(host=host, phase="apply", time=begin))
-                store.add_event(
-                    f"r{number}", Event(host=host, phase="done", time=begin + timedelta(minutes=minutes * factor))
-                )
-            store.finish_run(f"r{number}", code)
-        assert expected_wave_s(store, "sim", ["a"]) == 25 * 60
-        assert expected_wave_s(store, "sim", ["a", "b", "c"]) == 50 * 60
-        assert expected_wave_s(store, "sim", ["c"]) is None
-        assert expected_wave_s(store, "other", ["a"]) is None
+        yield History(store)
+
+
+def test_a_wave_takes_as_long_as_its_slowest_host_did(history: History) -> None:
+    history.rollout(a=10, b=20)
+    history.rollout(a=25, b=50)
+    history.rollout(1, a=90, b=90)
+    assert history.expected("a") == Expected(25 * 60)
+    assert history.expected("abc") == Expected(50 * 60)
+    assert history.expected("c") == Expected(UNKNOWN_S)
+    assert history.expected("a", fleet="other") == Expected(UNKNOWN_S)
+
+
+def test_what_is_no_rollout_says_nothing_of_waves(history: History) -> None:
+    history.rollout(a=30)
+    for _ in range(9):
+        history.validation(a=2)
+    assert history.expected("a") == Expected(30 * 60)
+
+
+@pytest.mark.parametrize(
+    ("told", "returning", "minutes"),
+    [
+        (lambda of: of.rollout(a=30, b=30), "", 0),
+        (lambda of: of.rollout(a=30, b=30), "a", 30),
+        (lambda of: of.rollout(3, a=90, back=12), "a", 12),
+        (lambda of: (of.rollout(3, a=90, back=12), of.rollout(3, a=90, back=9)), "a", 12),
+        (lambda of: of.rollout(3, a=90, back=12), "ab", 60),
+        (lambda of: of.rollout(3, a=90, b=90, back=70), "b", 70),
+    ],
+    ids=["never", "unknown", "known", "the longest", "one of two known", "longer than the wave"],
+)
+def test_going_back(history: History, told: Callable[[History], None], returning: str, minutes: int) -> None:
+    """As long as it took the last times; of a host that never went back, as long as the wave."""
+    told(history)
+    assert history.expected("a", returning).back_s == minutes * 60

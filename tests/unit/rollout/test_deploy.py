@@ -367,18 +367,29 @@ def test_a_pause_and_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wave_that_would_not_be_over_in_its_window(monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not begin, and nobody is asked whether it may."""
     world = World(monkeypatch, [served("a"), served("b")], approve="canary")
-    asked: list[Sequence[str]] = []
+    asked: list[tuple[Sequence[str], Sequence[str]]] = []
 
-    def too_late(hosts: Sequence[str]) -> str | None:
-        asked.append(hosts)
+    def too_late(hosts: Sequence[str], changed: Sequence[str]) -> str | None:
+        asked.append((hosts, changed))
         return "too late"
 
     options = replace(world.options(), too_late=too_late)
     rollout = Rollout(world.survey(), world.connections(), Path("/runs/r-1"), options, world.hands())
     course, outcomes = rollout.run()
-    assert (course.reason, asked) == ("batch 1 did not begin: too late", [("b",)])
+    assert (course.reason, asked) == ("batch 1 did not begin: too late", [(("b",), ("a",))])
     assert world.told()[-1] == "aborted: canary: batch 1 did not begin: too late"
     assert (world.hosts["a"].current, {one.host: one.pending for one in outcomes}["b"]) == (N, True)
+
+
+def test_an_approval_that_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is asked may take longer than the window is open."""
+    world = World(monkeypatch, [served("a"), served("b")], approve="canary")
+    answers = iter([None, "too late"])
+    options = replace(world.options(), too_late=lambda *_: next(answers))
+    course, _ = Rollout(world.survey(), world.connections(), Path("/runs/r-1"), options, world.hands()).run()
+    assert course.reason == "batch 1 did not begin: too late"
+    assert world.told()[-2:] == ["approved: canary: b", "aborted: canary: batch 1 did not begin: too late"]
+    assert world.hosts["b"].current == O
 
 
 def test_an_interruption_in_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ import pytest
 from builders import facts, fleet, plan, server
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import World
+from worlds import World, release
 
 from provisioner.fleet.rollout import Order, Rollout
 from provisioner.plan.release import release_id
-from provisioner.rollout.waves import CANARY, Member, Wave, in_order, plan_waves, waves_of
+from provisioner.rollout.waves import CANARY, Member, Wave, in_order, may_return, plan_waves, waves_of
 
 MIXED = [
     Member("gpu-1", "h200/linux/amd64", "a"),
@@ -171,3 +171,11 @@ def expected(canary: Any, members: list[Member]) -> int:
     if isinstance(canary, int):
         return min(canary, len(members))
     return len({member.name for member in members} & set(canary))
+
+
+@pytest.mark.parametrize(("rollback", "returning"), [("never", ()), ("wave", ("c",)), ("all", ("a", "c"))])
+def test_who_may_have_to_go_back(monkeypatch: pytest.MonkeyPatch, rollback: str, returning: tuple[str, ...]) -> None:
+    """Of a wave of c and d after one of a and b; b and d have nothing to go back to."""
+    of = fleet(hosts=("a", "b", "c", "d"), rollout=Rollout.model_validate({"rollback": rollback}))
+    seen = World({name: facts(name, files=(release(plan()),) if name in "ac" else ()) for name in "abcd"})
+    assert may_return(seen.survey(monkeypatch, of), ("c", "d"), ("a", "b")) == returning
