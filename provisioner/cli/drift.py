@@ -15,9 +15,9 @@ from provisioner.report.monitoring.files import write
 from provisioner.rollout.drift import drift_of, remembered
 
 
-def drift(path: Path, hosts: Sequence[str], *, json: bool, prometheus: Path | None) -> Exit:
+def drift(path: Path, hosts: Sequence[str], *, json: bool, prometheus: Path | None, bundle: Path | None = None) -> Exit:
     """Exits as `plan` does: 0 as planned, 5 not, otherwise what stands in the way of telling."""
-    seen = looked_at(path, hosts)
+    seen = looked_at(path, hosts, bundle)
     with open_store() as store:
         found = remembered(drift_of(seen), store)
     if prometheus is not None:

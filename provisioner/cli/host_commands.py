@@ -25,13 +25,14 @@ def validate(
     fleet: FleetFile,
     hosts: Hosts = NONE,
     smoke: Annotated[bool, typer.Option("--smoke", help="Requests only, no benchmark.")] = False,
+    bundle: Bundle = None,
     lock_wait: LockWait = 0.0,
     json: Json = False,
 ) -> None:
     """Prove the servers that run as planned, changing nothing."""
     from provisioner.cli import validate as command
 
-    raise typer.Exit(command.validate(fleet, hosts, smoke=smoke, json=json, lock_wait_s=lock_wait))
+    raise typer.Exit(command.validate(fleet, hosts, smoke=smoke, json=json, bundle=bundle, lock_wait_s=lock_wait))
 
 
 @app.command(epilog="Example: provision tune fleet.yaml --sweep max-num-seqs=8,16,32 --max-tpot-ms 20 --write")
@@ -101,12 +102,13 @@ def drift(
     prometheus: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write metrics for node_exporter's textfile collector.")
     ] = None,
+    bundle: Bundle = None,
     json: Json = False,
 ) -> None:
     """Tell what on which host is not as planned, and since when; changes no host. Exits as `plan` does."""
     from provisioner.cli import drift as command
 
-    raise typer.Exit(command.drift(fleet, hosts, json=json, prometheus=prometheus))
+    raise typer.Exit(command.drift(fleet, hosts, json=json, prometheus=prometheus, bundle=bundle))
 
 
 @app.command(epilog="Example: provision explain fleet.yaml gpu-01 nemotron.port")

@@ -97,11 +97,11 @@ def check_bundle(seen: Survey) -> None:
         check_files(seen.bundle, blobs)
 
 
-def looked_at(path: Path, hosts: Sequence[str]) -> Survey:
+def looked_at(path: Path, hosts: Sequence[str], bundle: Path | None = None) -> Survey:
     """These hosts of a fleet (all where none is named) as they are and as they should be."""
     fleet, recipes = load(path, hosts)
     with connections_to(fleet) as connections:
-        return surveyed(fleet, recipes, connections)
+        return surveyed(fleet, recipes, connections, bundle=bundle)
 
 
 def worst(seen: Survey) -> Exit:

@@ -120,8 +120,7 @@ def _looked(asked: _Asked, seen: Survey) -> Survey | Exit:
         return seen.unfit[0].exit_code
     host = asked.host
     if seen.hosts[0].changes and _owed(asked.earlier()) is None:
-        plan = seen.command.replace("provision", "provision plan", 1)
-        say(f"{host}: not as planned; run `{seen.command}` first, or `{plan}` to see why")
+        say(f"{host}: not as planned; run `{seen.command}` first, or `{seen.plan_command}` to see why")
         return Exit.CHANGES
     say(_intent(host, asked.server, asked.candidates(seen), asked.budget_s))
     if not asked.flags.yes and not allowed(

@@ -25,20 +25,28 @@ if TYPE_CHECKING:
     from provisioner.rollout.leases import Leases
 
 
-def validate(path: Path, hosts: Sequence[str], *, smoke: bool, json: bool, lock_wait_s: float = 0.0) -> Exit:
+def validate(
+    path: Path,
+    hosts: Sequence[str],
+    *,
+    smoke: bool,
+    json: bool,
+    bundle: Path | None = None,
+    lock_wait_s: float = 0.0,
+) -> Exit:
     """Validates what runs as planned; a host with changes pending is an error, since it would prove something else."""
     fleet, recipes = load(path, hosts)
     environment = take_from_environment(fleet)
 
     def look(on_survey: OnSurvey) -> Survey | Exit:
-        seen = surveyed(fleet, recipes, connections, environment)
+        seen = surveyed(fleet, recipes, connections, environment, bundle=bundle)
         on_survey(seen)
         pending = [host for host in seen.fit if host.changes]
         if seen.unfit or pending:
             if seen.unfit:
                 say(show.problems(seen))
             for host in pending:
-                say(f"{host.host.name}: not as planned; run `provision plan {path}` to see why")
+                say(f"{host.host.name}: not as planned; run `{seen.plan_command}` to see why")
             return worst(seen) if seen.unfit else Exit.CHANGES
         everything = tuple(
             replace(host, unproven=dict.fromkeys((server.name for server in host.plan.servers), "asked for"))

@@ -92,7 +92,16 @@ class Survey:
     @property
     def command(self) -> str:
         """What brings the fleet to its plan, as it stands in messages."""
-        return shlex.join(["provision", str(self.fleet.path), *(["--bundle", str(self.bundle)] if self.bundle else [])])
+        return self._command()
+
+    @property
+    def plan_command(self) -> str:
+        """What shows why the fleet is not as planned."""
+        return self._command("plan")
+
+    def _command(self, *words: str) -> str:
+        bundle = ["--bundle", str(self.bundle)] if self.bundle else []
+        return shlex.join(["provision", *words, str(self.fleet.path), *bundle])
 
     @property
     def fit(self) -> tuple[HostSurvey, ...]:
