@@ -50,6 +50,11 @@ def tell_removed(notifier: Notifier, code: Exit, results: Sequence[HostResult]) 
     _tell_end(notifier, code, show_removal.ended(code, results), tuple(map(outcome_of, results)), "")
 
 
+def tell_tuned(notifier: Notifier, code: Exit, host: str, text: str) -> None:
+    """That a tuning of a server on that host ended, and what came of it."""
+    _tell_end(notifier, code, text, (HostOutcome(host, code, message=text),), "")
+
+
 def _tell_end(notifier: Notifier, code: Exit, text: str, outcomes: Sequence[HostOutcome], reason: str) -> None:
     hosts = {one.host: {"exit_code": int(one.exit_code), "message": one.message} for one in outcomes}
     notifier.tell("finished" if code == Exit.OK else "failed", text, exit_code=int(code), reason=reason, hosts=hosts)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from provisioner.cli import show
+from provisioner.cli import show, show_tuning
 from provisioner.cli.alone import OnSurvey, alone
 from provisioner.cli.console import allowed, interrupt_flag, out, say
 from provisioner.cli.events import shown
 from provisioner.cli.looking import check_bundle, connections_to, load, surveyed
-from provisioner.cli.show_tuning import summary
+from provisioner.cli.told import notifier_of, tell_tuned
 from provisioner.errors import Exit, UsageError
 from provisioner.fleet.models import Fleet, Server
 from provisioner.fleet.recipes import Recipe
@@ -21,7 +21,7 @@ from provisioner.fleet.rewrite import write_settings
 from provisioner.history.finishing import finishing
 from provisioner.history.progress import duration
 from provisioner.history.rundir import Run, create_run
-from provisioner.history.tuning import TunedPoint, Tuning, known_points, tunings
+from provisioner.history.tuning import TunedPoint, Tuning, known_points, read_tuning, tunings
 from provisioner.inventory.read import read_inventory
 from provisioner.plan.bench import GUIDE_CONCURRENCY
 from provisioner.plan.flags import value_of
@@ -152,7 +152,17 @@ def _tuned(
         hosts=[host],
         secrets=tuple(seen.secrets.values()),
     )
-    with finishing(run) as end:
+    notifier = notifier_of(fleet, name, seen.environment or {}, tuple(seen.secrets.values()))
+
+    def told_end(code: Exit) -> None:
+        known = read_tuning(run.path)  # also of one that an error ended
+        chosen = _chosen(known, flags) if known else None
+        label = chosen.tuned.candidate.label if chosen else None
+        tell_tuned(notifier, code, host, show_tuning.ended(code, host, server, known, label, seen.command))
+
+    with finishing(run, told_end) as end:
+        points = asked.candidates(seen)
+        notifier.tell("started", show_tuning.started(host, server, len(points), asked.budget_s), hosts=[host])
         plan = seen.hosts[0].plan
         run.save(f"plans/{host}.json", plan.model_dump_json(indent=1) if plan else "{}")
         with interrupt_flag() as interrupted, shown([host], run) as on_event:
@@ -167,7 +177,7 @@ def _tuned(
                 say(f"{host}: run {owed} ended before it had put {server} back: that is done first")
                 put_back(work, "owed", proof=False)
                 work.seen = survey()
-            result = tune(work, planned(work, asked.candidates(seen)))
+            result = tune(work, planned(work, points))
             stopped = stop()
         end.code = _told(asked, result, run, seen.command, stopped=stopped)
     return end.code
@@ -182,7 +192,7 @@ def _told(asked: _Asked, result: Tuning, run: Run, again: str, *, stopped: bool)
         where = _write(asked, chosen, again)
         code = code if chosen else Exit.GATE_FAILED
     run.save("report.json", _data(result, flags, chosen))
-    out(_data(result, flags, chosen) if flags.json else summary(result, flags.max_tpot_ms))
+    out(_data(result, flags, chosen) if flags.json else show_tuning.summary(result, flags.max_tpot_ms))
     say(f"chosen: {chosen.tuned.candidate.label if chosen else 'no point'}; record in {run.path}")
     if where:
         say(where)

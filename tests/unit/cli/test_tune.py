@@ -7,7 +7,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +253,65 @@ def test_an_error_ends_the_run_with_its_code(
     assert capsys.readouterr().err.endswith("error: it is not healthy\n")
     (record,) = [one / "record.json" for one in runs_dir("fleet").iterdir() if not one.is_symlink()]
     assert json.loads(record.read_text())["exit_code"] == Exit.HOST_FAILED
+
+
+class TestNotifications:
+    """Those whom the fleet file names know when a server is restarted for a tuning, and how that ended."""
+
+    @pytest.fixture
+    def told(self, stage: Stage) -> Callable[..., list[dict[str, Any]]]:
+        hook = stage.folder / "hook"
+        hook.write_text('#!/bin/sh\ncat >> "$(dirname "$0")/told"\n')
+        hook.chmod(0o755)
+        stage.host(text=FLEET + "notify: [{on: [started, failed, finished], command: [./hook]}]\n")
+
+        def run(*words: str) -> list[dict[str, Any]]:
+            stage.run(*SWEEP, *words)
+            return [json.loads(line) for line in (stage.folder / "told").read_text().splitlines()]
+
+        return run
+
+    def test_one_that_ends_well(self, stage: Stage, told: Callable[..., list[dict[str, Any]]]) -> None:
+        first, last = told()
+        assert (first["event"], first["hosts"]) == ("started", ["a"])
+        assert first["text"] == "a tuning of nemotron on a begins: 3 points at most within 30:00"
+        assert (last["event"], last["hosts"]["a"]["exit_code"]) == ("finished", 0)
+        assert last["text"] == (
+            "a tuning of nemotron on a has ended well: 3 of 3 points measured, chosen: max_num_seqs 16"
+        )
+        assert first["run"] == last["run"] == stage.works[0].run.record.id
+
+    def test_nothing_is_what_was_asked_for(self, told: Callable[..., list[dict[str, Any]]]) -> None:
+        last = told("--write", "--max-tpot-ms", "1")[-1]
+        assert (last["event"], last["exit_code"]) == ("failed", 3)
+        assert last["text"] == (
+            "a tuning of nemotron on a has failed (exit code 3): 3 of 3 points measured, chosen: no point"
+        )
+
+    def test_a_server_that_was_not_put_back(self, stage: Stage, told: Callable[..., list[dict[str, Any]]]) -> None:
+        def fails(work: Work, points: tuple[Planned, ...]) -> Tuning:
+            left = stage.tune(work, points).model_copy(update={"put_back": False})
+            save_tuning(work.run, left)
+            raise HostError("it is not healthy")
+
+        stage.patch.setattr(module, "tune", fails)
+        last = told()[-1]
+        assert (last["event"], last["exit_code"]) == ("failed", 1)
+        assert last["text"] == (
+            "a tuning of nemotron on a has failed (exit code 1): 3 of 3 points measured\n"
+            f"nemotron was not put back; `provision {stage.path}` brings the host to its plan again"
+        )
+
+    def test_one_that_ends_before_its_first_point(
+        self, stage: Stage, told: Callable[..., list[dict[str, Any]]]
+    ) -> None:
+        def interrupted(*_: Any) -> Tuning:
+            raise KeyboardInterrupt
+
+        stage.patch.setattr(module, "tune", interrupted)
+        assert [(one["event"], one["text"]) for one in told()][1:] == [
+            ("failed", "a tuning of nemotron on a was interrupted")
+        ]
 
 
 class TestBundle:
