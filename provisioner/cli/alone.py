@@ -5,32 +5,32 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from provisioner.cli.console import say
 from provisioner.errors import Exit, LockedError
 from provisioner.fleet.models import Fleet
 from provisioner.rollout.connections import Connections
-from provisioner.rollout.survey import HostSurvey, Survey
 
 if TYPE_CHECKING:
-    from provisioner.rollout.leases import Leases
+    from provisioner.rollout.leases import Leases, Looked
 
 LOOKS = 5
 """at hosts that other runs change in between, before a run gives up"""
 
-OnSurvey = Callable[[Survey], None]
-"""to be told what was seen, before anybody is asked"""
+Seen = TypeVar("Seen")
+OnLook = Callable[["Sequence[Looked]"], None]
+"""to be told of the hosts that were looked at, before anybody is asked"""
 
 
 def alone(
     fleet: Fleet,
     connections: Connections,
-    look: Callable[[OnSurvey], Survey | Exit],
-    do: Callable[[Survey, str, Leases], Exit],
+    look: Callable[[OnLook], Seen | Exit],
+    do: Callable[[Seen, str, Leases], Exit],
     *,
+    hosts: Callable[[Seen], Sequence[Looked]],
     wait_s: float,
-    hosts: Callable[[Survey], Sequence[HostSurvey]] = lambda seen: seen.work,
 ) -> Exit:
     """Looks, and does what there is to do, while no other run is at work on the fleet or on one of these hosts.
 
@@ -43,20 +43,20 @@ def alone(
     from provisioner.history.turn import turn
     from provisioner.rollout.leases import leased, release_dead, who_am_i
 
-    def on_survey(seen: Survey) -> None:
-        held = [(host.host, host.leased) for host in seen.hosts if host.leased]
+    def on_look(seen: Sequence[Looked]) -> None:
+        held = [(one.host, one.leased) for one in seen if one.leased]
         for words in release_dead(connections, held, fleet.name):
             say(words)
 
     with turn(fleet.name, shlex.join(["provision", *sys.argv[1:]]), wait_s=wait_s, on_wait=say):
         for _ in range(LOOKS):
-            seen = look(on_survey)
+            seen = look(on_look)
             if isinstance(seen, Exit):
                 return seen
-            name, changing = new_name(), {host.host.name: host for host in hosts(seen)}
-            todo = [host.host for host in changing.values()]
+            name, changing = new_name(), hosts(seen)
+            todo = [one.host for one in changing]
             with leased(connections, todo, who_am_i(fleet.name, name), wait_s=wait_s, say=say) as leases:
-                if leases.untouched_since({name: host.facts for name, host in changing.items()}):
+                if leases.untouched_since(changing):
                     return do(seen, name, leases)
             say("another run was at work since these hosts were looked at: looking again")
     raise LockedError(f"other runs were at work on these hosts in between, {LOOKS} times", hint="--lock-wait 10m")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from provisioner.apply.workers import place_of
 from provisioner.cli import show
-from provisioner.cli.alone import OnSurvey, alone
+from provisioner.cli.alone import OnLook, alone
 from provisioner.cli.console import allowed, say
 from provisioner.cli.doing import executed, report, strategy_of
 from provisioner.cli.looking import check_bundle, connections_to, load, surveyed, worst
@@ -57,7 +57,7 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
         fleet = fleet.model_copy(update={"rollout": asks})
     environment = take_from_environment(fleet)
 
-    def look(on_survey: OnSurvey) -> Survey | Exit:
+    def look(on_look: OnLook) -> Survey | Exit:
         seen = surveyed(
             fleet,
             recipes,
@@ -68,7 +68,7 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
             bundle=flags.bundle,
         )
         flags.on_survey(seen)
-        on_survey(seen)
+        on_look(seen.hosts)
         if seen.unfit:
             say(show.problems(seen))
             if not (flags.keep_going and seen.fit):
@@ -98,7 +98,7 @@ def apply(path: Path, flags: ApplyFlags) -> Exit:
         return executed(seen, connections, options, rolled_out, name, leases, json=flags.json)
 
     with connections_to(fleet) as connections, place_of(flags.executor) as place:
-        return alone(fleet, connections, look, do, wait_s=flags.lock_wait_s)
+        return alone(fleet, connections, look, do, hosts=lambda seen: seen.work, wait_s=flags.lock_wait_s)
 
 
 def _nothing(seen: Survey) -> tuple[HostOutcome, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provisioner.cli.alone import OnSurvey, alone
+from provisioner.cli.alone import OnLook, alone
 from provisioner.cli.columns import columns
 from provisioner.cli.console import allowed, out, say
 from provisioner.cli.doing import executed
@@ -85,13 +85,13 @@ def rollback(path: Path, flags: RollbackFlags) -> Exit:
     options = Options(depth="smoke" if flags.smoke else fleet.rollout.analysis)
     ways: tuple[Way, ...] = ()
 
-    def look(on_survey: OnSurvey) -> Survey | Exit:
+    def look(on_look: OnLook) -> Survey | Exit:
         nonlocal ways
         with ThreadPoolExecutor(min(MAX_WORKERS, len(fleet.hosts))) as pool:
             ways = tuple(pool.map(lambda host: _way(fleet, host, connections, flags.to, environment), fleet.hosts))
         secrets = dict(pair for way in ways for pair in way.secrets)
         seen = Survey(fleet, tuple(way.seen for way in ways if way.seen), secrets, environment=environment)
-        on_survey(seen)
+        on_look(seen.hosts)
         lost = [way.error for way in ways if way.error]
         if lost:
             say("\n".join(map(str, lost)))
@@ -109,7 +109,7 @@ def rollback(path: Path, flags: RollbackFlags) -> Exit:
         return code
 
     with connections_to(fleet) as connections:
-        return alone(fleet, connections, look, do, wait_s=flags.lock_wait_s)
+        return alone(fleet, connections, look, do, hosts=lambda seen: seen.work, wait_s=flags.lock_wait_s)
 
 
 class _Return:

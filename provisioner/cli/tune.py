@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from provisioner.cli import show, show_tuning
-from provisioner.cli.alone import OnSurvey, alone
+from provisioner.cli.alone import OnLook, alone
 from provisioner.cli.console import allowed, interrupt_flag, out, say
 from provisioner.cli.events import shown
 from provisioner.cli.looking import check_bundle, connections_to, load, surveyed
@@ -97,9 +97,9 @@ def command(path: Path, flags: TuneFlags) -> Exit:
     def survey() -> Survey:
         return surveyed(fleet, recipes, connections, environment, bundle=flags.bundle)
 
-    def look(on_survey: OnSurvey) -> Survey | Exit:
+    def look(on_look: OnLook) -> Survey | Exit:
         seen = survey()
-        on_survey(seen)
+        on_look(seen.hosts)
         return _looked(asked, seen)
 
     def do(seen: Survey, name: str, leases: Leases) -> Exit:
@@ -108,8 +108,8 @@ def command(path: Path, flags: TuneFlags) -> Exit:
     with connections_to(fleet) as connections:
         return alone(
             *(fleet, connections, look, do),
-            wait_s=flags.lock_wait_s,
             hosts=lambda seen: seen.hosts,
+            wait_s=flags.lock_wait_s,
         )
 
 

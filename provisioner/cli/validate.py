@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner.cli import show
-from provisioner.cli.alone import OnSurvey, alone
+from provisioner.cli.alone import OnLook, alone
 from provisioner.cli.console import say
 from provisioner.cli.doing import executed
 from provisioner.cli.events import shown
@@ -38,9 +38,9 @@ def validate(
     fleet, recipes = load(path, hosts)
     environment = take_from_environment(fleet)
 
-    def look(on_survey: OnSurvey) -> Survey | Exit:
+    def look(on_look: OnLook) -> Survey | Exit:
         seen = surveyed(fleet, recipes, connections, environment, bundle=bundle)
-        on_survey(seen)
+        on_look(seen.hosts)
         pending = [host for host in seen.fit if host.changes]
         if seen.unfit or pending:
             if seen.unfit:
@@ -61,7 +61,7 @@ def validate(
         return executed(seen, connections, options, _validated, name, leases, json=json)
 
     with connections_to(fleet) as connections:
-        return alone(fleet, connections, look, do, wait_s=lock_wait_s)
+        return alone(fleet, connections, look, do, hosts=lambda seen: seen.work, wait_s=lock_wait_s)
 
 
 def _validated(seen: Survey, connections: Connections, run: Run, options: Options) -> Ended:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from provisioner.errors import LockedError, ProvisionError, UnreachableError
 from provisioner.fleet.models import Host
@@ -20,7 +20,7 @@ from provisioner.history.rundir import current_user
 from provisioner.history.turn import control_id, holder
 from provisioner.hosts import lease
 from provisioner.hosts.lease import Answer, Holder, Who
-from provisioner.plan.facts import Facts
+from provisioner.hosts.transport import Transport
 from provisioner.rollout.connections import Connections
 
 LEASE_S = 300.0
@@ -42,6 +42,22 @@ class Timing:
     lease_s: float = LEASE_S
     renew_s: float = RENEW_S
     patience_s: float = PATIENCE_S
+
+
+class Looked(Protocol):
+    """A host that was looked at."""
+
+    @property
+    def host(self) -> Host:
+        """Which one."""
+
+    @property
+    def leased(self) -> Holder | None:
+        """Whose lease it had at that moment."""
+
+    @property
+    def lease_mark(self) -> str | None:
+        """What tells later whether it was leased since (`lease.mark`); None where nobody can tell."""
 
 
 class Leases:
@@ -77,9 +93,10 @@ class Leases:
             time.sleep(random.uniform(*PAUSE_S))  # noqa: S311 - no secret
             at_once = False
 
-    def untouched_since(self, facts: Mapping[str, Facts | None]) -> bool:
-        """Whether no other run had one of the hosts since these facts were seen."""
-        return all(_mark(facts.get(host.name)) == self._last[host.name] for host in self._taken)
+    def untouched_since(self, seen: Iterable[Looked]) -> bool:
+        """Whether no other run had one of the hosts since they were looked at."""
+        marks = {one.host.name: one.lease_mark for one in seen}
+        return all(marks.get(host.name) == self._last[host.name] for host in self._taken)
 
     def stopped_by(self, interrupted: Callable[[], bool]) -> Callable[[], bool]:
         """Whether the run must stop: somebody interrupted it, or somebody else has a host by now."""
@@ -121,11 +138,7 @@ class Leases:
         def one(host: Host) -> None:
             clear = host.name in self._cleared
             try:
-                try:
-                    lease.release(self._connections.connect(host), self._token, clear=clear)
-                except UnreachableError:  # a connection may have died of idleness
-                    self._connections.drop(host)
-                    lease.release(self._connections.connect(host), self._token, clear=clear)
+                self._asked(host, lambda transport: lease.release(transport, self._token, clear=clear))
             except ProvisionError as error:
                 failed.append(_expires(host, self._timing.lease_s, error))
 
@@ -161,16 +174,27 @@ class Leases:
     def _take(self, host: Host) -> Answer | None:
         """None where the host cannot be reached. The lease of a run that died on this machine is taken over at once,
         whatever its fleet: nobody has its turn here."""
-        try:
-            transport = self._connections.connect(host)
+
+        def take(transport: Transport) -> Answer:
             answer = lease.take(transport, self._token, self._who, self._timing.lease_s)
             there = answer.holder
             if answer.done or there is None or there.control != self._who.control or holder(there.fleet) is not None:
                 return answer
             return lease.take(transport, self._token, self._who, self._timing.lease_s, over=there.token)
+
+        try:
+            return self._asked(host, take)
         except UnreachableError:
             self._connections.drop(host)
             return None
+
+    def _asked(self, host: Host, question: Callable[[Transport], Answer]) -> Answer:
+        """What the host answers; asked once more where the connection may have died of idleness."""
+        try:
+            return question(self._connections.connect(host))
+        except UnreachableError:
+            self._connections.drop(host)
+            return question(self._connections.connect(host))
 
 
 @contextmanager
@@ -262,12 +286,6 @@ def _in_the_way(holders: Mapping[str, str]) -> str:
 
 def _expires(host: Host, left_s: float, error: ProvisionError) -> str:
     return f"{host.name}: its lease expires in {math.ceil(left_s / 60)} minutes: {error}"
-
-
-def _mark(facts: Facts | None) -> str | None:
-    if facts is None:
-        return None
-    return lease.mark(facts.content(lease.FILE))
 
 
 def _everywhere(one: Callable[[T], None], things: Iterable[T]) -> None:

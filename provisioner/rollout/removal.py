@@ -14,6 +14,7 @@ from provisioner.apply.runner import HostResult, reset
 from provisioner.errors import Exit, HostError, ProvisionError
 from provisioner.fleet.models import Fleet, Host
 from provisioner.history.events import Event, OnEvent
+from provisioner.hosts import lease
 from provisioner.hosts.probe import LAUNCH
 from provisioner.hosts.transport import Transport
 from provisioner.plan.removal import RECORD, Removal, removal
@@ -24,9 +25,15 @@ LOOK_TIMEOUT_S = 300.0
 MAX_WORKERS = 32
 BEGIN, END = "<<<provision-removal", "provision-removal>>>"
 _ASK = """
-import json, sys, types
+import contextlib, json, sys, types
 if __import__("os").geteuid() != 0:
     sys.exit("no sudo: allow this user to run commands as root without a password (NOPASSWD)")
+# First of all: who has the host later than that is seen to have had it.
+lease, uptime = "", ""
+with contextlib.suppress(FileNotFoundError), open({lease!r}) as stream:
+    lease = stream.read()
+with open("/proc/uptime") as stream:
+    uptime = stream.read()
 modules = {{name: types.ModuleType(name) for name in ("host_record", "removal_look")}}
 for name, text in zip(modules, {texts!r}):
     exec(compile(text, name, "exec"), modules[name].__dict__)
@@ -34,7 +41,7 @@ try:
     answer = modules["host_record"].answer({{"state": "read", "part": "", "file": {record!r}}}, True)
 except modules["host_record"].RecordError as error:
     sys.exit(str(error))
-answer["look"] = modules["removal_look"].look(answer["record"])
+answer.update(look=modules["removal_look"].look(answer["record"]), lease=lease, uptime=uptime)
 print({begin!r}, json.dumps(answer), {end!r}, sep="\\n")
 """
 
@@ -54,10 +61,23 @@ class HostLook:
     host: Host
     removal: Removal | None
     error: ProvisionError | None = None
+    lease_file: str = ""
+    """what its lease's file held; "" where there was none"""
+    uptime_s: float | None = None
 
     @property
     def work(self) -> bool:
         return bool(self.removal and self.removal.goes)
+
+    @property
+    def leased(self) -> lease.Holder | None:
+        """Whose lease it had when it was looked at."""
+        return lease.seen(self.lease_file, self.uptime_s)
+
+    @property
+    def lease_mark(self) -> str | None:
+        """What tells later whether it was leased since; None where nobody can tell."""
+        return lease.mark(self.lease_file) if self.removal else None
 
 
 def look(fleet: Fleet, connections: Connections, asked: Asked, *, on_event: OnEvent) -> tuple[HostLook, ...]:
@@ -72,7 +92,7 @@ def look(fleet: Fleet, connections: Connections, asked: Asked, *, on_event: OnEv
             return HostLook(host, None, error)
         found = removal(host.name, answer, weights=asked.weights, docker=asked.docker)
         on_event(Event(host=host.name, phase="plan", status="ok"))
-        return HostLook(host, found)
+        return HostLook(host, found, lease_file=answer["lease"], uptime_s=float(answer["uptime"].split()[0]))
 
     with ThreadPoolExecutor(max_workers=min(MAX_WORKERS, len(fleet.hosts))) as pool:
         return tuple(pool.map(one, fleet.hosts))
@@ -109,7 +129,7 @@ def worst(results: Sequence[HostResult]) -> Exit:
 def script() -> str:
     """What the host's python3 is given: the roles' own modules and a call of each."""
     texts = [assets.module("host_record", "host_record"), assets.module("removal", "removal_look")]
-    return _ASK.format(texts=texts, record=RECORD, begin=BEGIN, end=END)
+    return _ASK.format(texts=texts, record=RECORD, lease=lease.FILE, begin=BEGIN, end=END)
 
 
 def _answer(transport: Transport) -> Mapping[str, Any]:

@@ -74,6 +74,11 @@ class HostSurvey:
         """Whose lease it had when it was looked at."""
         return lease.seen(self.facts.content(lease.FILE), self.facts.uptime_s) if self.facts else None
 
+    @property
+    def lease_mark(self) -> str | None:
+        """What tells later whether it was leased since; None where nobody can tell."""
+        return lease.mark(self.facts.content(lease.FILE)) if self.facts else None
+
 
 @dataclass(frozen=True)
 class Survey:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from leasing import LeaseHosts
 from provisioner.apply.runner import HostResult
 from provisioner.cli.main import run
 from provisioner.errors import Exit, UnreachableError
+from provisioner.history.turn import control_id, holder, turn
+from provisioner.hosts import lease
 from provisioner.hosts.fake import FakeTransport
+from provisioner.hosts.lease import Who
 from provisioner.rollout import removal
 from provisioner.rollout.removal import BEGIN, END
 
@@ -30,9 +34,9 @@ b
 """
 
 
-def answer(*servers: str, weights: bool = False) -> str:
-    """What a host's python3 prints, after a greeting of its shell."""
-    told = {
+def found(*servers: str, weights: bool = False) -> dict[str, Any]:
+    """What a look at a host finds."""
+    return {
         "record": {"parts": {"model_weights": {"paths": {CACHE: "missing"}}} if weights else {}},
         "now": {"packages": {}, "groups": [], "paths": {CACHE: "kept"}, "settings": {}, "images": {}, "services": {}},
         "look": {
@@ -45,16 +49,17 @@ def answer(*servers: str, weights: bool = False) -> str:
             "mounts": {},
         },
     }
-    return f"Welcome!\n{BEGIN}\n{json.dumps(told)}\n{END}\n"
 
 
 class Stage:
-    """Two hosts, what they answer, and what was run."""
+    """Two hosts, what is found there, and what was run."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.folder, self.patch = folder, monkeypatch
         self.leases = LeaseHosts(monkeypatch, folder / "leases")
-        self.said: dict[str, Any] = {"a": answer("x", weights=True), "b": answer()}
+        self.found: dict[str, Any] = {"a": found("x", weights=True), "b": found()}
+        self.after_look: Callable[[str], object] = lambda _host: None
+        """what happens on a host right after it was looked at"""
         self.ran: list[tuple[list[str], dict[str, Any]]] = []
         self.results: dict[str, HostResult] = {}
         self.path = str(folder / "fleet.yaml")
@@ -65,10 +70,17 @@ class Stage:
         monkeypatch.setattr(removal, "reset", self.reset)
 
     def open(self, host: str) -> FakeTransport:
-        said = self.said[host]
-        if isinstance(said, Exception):
-            raise said
-        return FakeTransport(host, [("", lambda _, stdin: self.leases.answer(host, stdin) or said)])
+        if isinstance(self.found[host], Exception):
+            raise self.found[host]
+        return FakeTransport(host, [("", lambda _, stdin: self.leases.answer(host, stdin) or self.look(host))])
+
+    def look(self, host: str) -> str:
+        """What a host's python3 prints, after a greeting of its shell."""
+        if not self.found[host]:
+            return ""
+        told = {**self.found[host], "lease": self.leases.file(host) or "", "uptime": f"{self.leases.clock} 1.5\n"}
+        self.after_look(host)
+        return f"Welcome!\n{BEGIN}\n{json.dumps(told)}\n{END}\n"
 
     def reset(
         self, run_dir: Path, fleet: Any, hosts: Sequence[str], variables: Any, **_: Any
@@ -134,12 +146,88 @@ def test_a_host_that_fails(stage: Stage, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_nothing_of_the_lease_stays_where_all_went_well(stage: Stage) -> None:
-    stage.said["b"] = answer("y")
+    stage.found["b"] = found("y")
     stage.results["b"] = HostResult(host="b", state="failed", changed=0, message="locked")
     assert run(["destroy", stage.path, "--yes"]) == Exit.HOST_FAILED
     assert (stage.leases.folder / "a").exists() is False
     assert stage.leases.holder("b") is None
     assert stage.leases.file("b") is not None
+
+
+class TestAlone:
+    """A removal is a run like any other: nobody else is at work on its fleet and its hosts meanwhile."""
+
+    OTHER = Who(user="eve", machine="control-2", control="c2", fleet="fleet", run="run-2")
+
+    def take(self, stage: Stage, host: str, who: Who = OTHER) -> None:
+        lease.take(stage.leases.transport(host), "t2", who, 300)
+
+    def test_hosts_and_fleet_are_its_own_while_it_lasts(self, stage: Stage) -> None:
+        during: list[Any] = []
+
+        def reset(*_: Any, **__: Any) -> tuple[HostResult, ...]:
+            during.extend((stage.leases.holder("a"), stage.leases.holder("b"), holder("fleet")))
+            return (HostResult(host="a", state="ok", changed=3),)
+
+        stage.patch.setattr(removal, "reset", reset)
+        assert run(["destroy", stage.path, "--yes"]) == Exit.OK
+        a, b, local = during
+        assert (a["fleet"], b) == ("fleet", None)
+        assert f"process {os.getpid()}" in local
+        assert (stage.leases.holder("a"), holder("fleet")) == (None, None)
+
+    def test_a_run_on_this_machine(self, stage: Stage) -> None:
+        with turn("fleet", "provision fleet.yaml --yes"):
+            assert run(["destroy", stage.path, "--yes"]) == Exit.LOCKED
+            assert run(["destroy", stage.path, "--dry-run"]) == Exit.CHANGES
+        assert (stage.ran, stage.leases.asked) == ([], [])
+
+    def test_a_host_that_another_machine_is_at_work_on(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        self.take(stage, "a")
+        assert run(["destroy", stage.path, "--yes"]) == Exit.LOCKED
+        assert "\n  a: eve on control-2, run run-2 of fleet fleet, since " in capsys.readouterr().err
+        assert stage.ran == []
+
+    def test_a_host_that_was_changed_in_between_is_looked_at_again(
+        self, stage: Stage, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """What another run brought meanwhile is shown, and asked for, before it is taken away."""
+
+        def between(host: str) -> None:
+            if host == "a" and stage.leases.file("a") is None:
+                self.take(stage, "a")
+                lease.release(stage.leases.transport("a"), "t2")
+                stage.found["a"] = found("x", "y")
+
+        stage.after_look = between
+        assert run(["destroy", stage.path, "--yes"]) == Exit.OK
+        before, again, after = capsys.readouterr().err.partition(
+            "another run was at work since these hosts were looked at: looking again\n"
+        )
+        assert again
+        unit = "  - server y: /etc/systemd/system/vllm-y.service\n"
+        assert (unit in before, unit in after) == (False, True)
+        assert [hosts for hosts, _ in stage.ran] == [["a"]]
+
+    def test_what_another_run_has_taken_away_already(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        self.take(stage, "a")
+        lease.release(stage.leases.transport("a"), "t2")  # some run that was there, long ago
+
+        def between(host: str) -> None:
+            if host == "a" and stage.found["a"] != found():
+                self.take(stage, "a")
+                lease.release(stage.leases.transport("a"), "t2", clear=True)
+                stage.found["a"] = found()
+
+        stage.after_look = between
+        assert run(["destroy", stage.path, "--yes"]) == Exit.OK
+        assert capsys.readouterr().out == "\na\n  nothing of ours is here\nb\n  nothing of ours is here\n"
+        assert stage.ran == []
+
+    def test_what_a_dead_run_left_is_given_back_where_there_is_nothing_to_take_away(self, stage: Stage) -> None:
+        self.take(stage, "b", self.OTHER.model_copy(update={"control": control_id()}))
+        assert run(["destroy", stage.path, "--hosts", "b"]) == Exit.OK
+        assert stage.leases.holder("b") is None
 
 
 class TestNotifications:
@@ -188,7 +276,7 @@ class TestNotifications:
 def test_a_host_that_cannot_be_looked_at_stops_all(
     stage: Stage, capsys: pytest.CaptureFixture[str], said: Any, code: Exit, words: str
 ) -> None:
-    stage.said["b"] = said
+    stage.found["b"] = said
     assert run(["destroy", stage.path, "--yes"]) == code
     err = capsys.readouterr().err
     assert err.endswith(f"{words}nothing was changed; name the other hosts with --hosts to clear them alone\n")

@@ -11,12 +11,14 @@ import pytest
 from builders import facts, file
 from leasing import LeaseHosts
 
-from provisioner.errors import HostError, LockedError
+from provisioner.errors import HostError, LockedError, UnreachableError
 from provisioner.fleet.models import Host
+from provisioner.hosts.fake import FakeTransport
 from provisioner.hosts.lease import FILE, Who
 from provisioner.rollout import leases as module
 from provisioner.rollout.connections import Connections
 from provisioner.rollout.leases import Leases, Timing, leased, unlock
+from provisioner.rollout.survey import HostSurvey
 
 QUICK = Timing(lease_s=300, renew_s=0.02, patience_s=0.0)
 A, B = (Who(user="ops", machine=f"control-{n}", control=f"c{n}", fleet="sim", run=f"run-{n}") for n in ("1", "2"))
@@ -38,6 +40,13 @@ def connections(hosts: LeaseHosts) -> Connections:
 
 def run(hosts: LeaseHosts, names: Sequence[str], who: Who, timing: Timing = QUICK) -> Leases:
     return Leases(connections(hosts), named(*names), who, timing)
+
+
+def seen(hosts: LeaseHosts, names: str) -> list[HostSurvey]:
+    """What a probe finds of the leases now."""
+    told = {name: hosts.file(name) for name in names}
+    files = {name: (file(FILE, text),) if text else () for name, text in told.items()}
+    return [HostSurvey(Host(name=name), facts=facts(name, files=files[name])) for name in names]
 
 
 def nothing(_words: str) -> None:
@@ -140,26 +149,38 @@ def test_of_two_that_do_not_wait_one_gets_through(hosts: LeaseHosts) -> None:
 
 def test_a_host_that_is_away_is_left_out(hosts: LeaseHosts) -> None:
     hosts.away = {"b"}
-    mine = run(hosts, "abc", A)
+    before, mine = seen(hosts, "abc"), run(hosts, "abc", A)
     mine.take(0, nothing)
     assert [bool(hosts.holder(name)) for name in "abc"] == [True, False, True]
-    assert mine.untouched_since({name: facts(name) for name in "abc"})
+    assert mine.untouched_since(before)
 
 
 def test_hosts_that_another_run_had_since(hosts: LeaseHosts) -> None:
-    def seen(name: str) -> dict[str, object]:
-        content = hosts.file(name)
-        return {"files": (file(FILE, content),)} if content else {}
-
-    before = {name: facts(name, **seen(name)) for name in "ab"}
+    before = seen(hosts, "ab")
     theirs = run(hosts, "b", B)
     theirs.take(0, nothing)
-    during = {name: facts(name, **seen(name)) for name in "ab"}
+    during = seen(hosts, "ab")
     theirs.release()
-    after = {name: facts(name, **seen(name)) for name in "ab"}
+    after = seen(hosts, "ab")
     mine = run(hosts, "ab", A)
     mine.take(0, nothing)
     assert [mine.untouched_since(one) for one in (before, during, after)] == [False, False, True]
+
+
+def test_a_connection_that_died_of_idleness(hosts: LeaseHosts) -> None:
+    """As while somebody was asked: the host is leased all the same."""
+    opened: list[str] = []
+
+    def dead(_command: str, _stdin: bytes) -> str:
+        raise UnreachableError("a: the connection is closed")
+
+    def connect(host: Host) -> FakeTransport:
+        opened.append(host.name)
+        return hosts.transport(host.name) if len(opened) > 1 else FakeTransport(host.name, [("", dead)])
+
+    mine = Leases(Connections(connect), named("a"), A, QUICK)
+    mine.take(0, nothing)
+    assert (hosts.holder("a") is not None, opened) == (True, ["a", "a"])
 
 
 class TestLeased:
