@@ -62,7 +62,7 @@ class Schedule(Frozen):
     lock: Literal["keep", "update"] = "keep"
     """keep: what `fleet.lock` has; update: tags, branches and revisions are looked up anew before the plan is made."""
     wave_time: Duration = "1h"
-    """How long a wave is taken to last where the history does not know yet, and going back from it again as long."""
+    """How long a host is taken to need in a wave where the history does not know yet, and for going back once more."""
 
     @model_validator(mode="after")
     def _one_zone(self) -> Self:

@@ -11,8 +11,10 @@ from provisioner.fleet.durations import duration_text
 from provisioner.history.steps import Step
 from provisioner.history.store import Store
 
+LOOKED_AT = 20
+"""so many of the fleet's last runs are asked how long things take"""
 RUNS = 5
-"""so many of the last runs tell how long a wave takes"""
+"""so many of those with a host tell how long a wave takes it"""
 
 
 def _now() -> datetime:
@@ -55,18 +57,20 @@ def expected(
 ) -> Expected:
     """How long a wave of these hosts takes, of which (and of earlier ones) `returning` may have to go back.
 
-    Hosts go on side by side, so the longest of each in the last runs counts. `unknown_s`: a wave of which no run is
-    known. A host that is not known to have gone back is taken to need as long as the wave for it: it is the same work,
-    and what it needs is mostly there.
+    Hosts go on side by side, so the longest of each in its last runs counts. A host of which no wave is known is taken
+    to need `unknown_s`. One that is not known to have gone back is taken to need as long as the wave for it: it is the
+    same work, and what it needs is mostly there.
     """
-    runs = [(run, store.steps(run.id)) for run in store.runs(fleet, limit=RUNS * 4)]
-    passed = [(run, both) for run, steps in runs if run.exit_code == Exit.OK and (both := _waved(steps) & set(hosts))]
-    waves = [_span_s(store, run.id, host) for run, both in passed[:RUNS] for host in both]
-    wave_s = max(waves, default=0.0) or unknown_s
+    waves: dict[str, list[float]] = {}
     backs: dict[str, float] = {}
-    for _, steps in runs:
+    for run in store.runs(fleet, limit=LOOKED_AT):
+        steps = store.steps(run.id)
+        for host in _waved(steps) & set(hosts) if run.exit_code == Exit.OK else ():
+            if len(waves.setdefault(host, [])) < RUNS:
+                waves[host].append(_span_s(store, run.id, host))
         for host, seconds in _backs(steps).items():
             backs[host] = max(seconds, backs.get(host, 0.0))
+    wave_s = max((max(waves.get(host, [0.0])) or unknown_s for host in hosts), default=unknown_s)
     return Expected(wave_s, max((backs.get(host, wave_s) for host in returning), default=0.0))
 
 

@@ -97,9 +97,18 @@ def test_a_wave_takes_as_long_as_its_slowest_host_did(history: History) -> None:
     history.rollout(a=25, b=50)
     history.rollout(1, a=90, b=90)
     assert history.expected("a") == Expected(25 * 60)
-    assert history.expected("abc") == Expected(50 * 60)
-    assert history.expected("c") == Expected(UNKNOWN_S)
+    assert history.expected("ab") == Expected(50 * 60)
+    assert history.expected("abc") == Expected(UNKNOWN_S)
     assert history.expected("a", fleet="other") == Expected(UNKNOWN_S)
+
+
+def test_only_the_last_waves_of_each_host_count(history: History) -> None:
+    history.rollout(a=90)
+    history.rollout(b=40)
+    for _ in range(5):
+        history.rollout(a=10)
+    assert history.expected("a") == Expected(10 * 60)
+    assert history.expected("ab") == Expected(40 * 60)
 
 
 def test_what_is_no_rollout_says_nothing_of_waves(history: History) -> None:
