@@ -33,6 +33,9 @@ FORKS_A_PROCESSOR = 25
 """a fork mostly waits for its host"""
 FORK_MIB = 100
 """memory of one, about"""
+CONFIG = "[defaults]\ninternal_poll_interval = 0.01\n"
+"""how often Ansible's main process looks for results, in seconds: by its own default a thousand times, for which it
+needs a tenth of a processor while hosts pull images; no variable of the environment says it"""
 _KEPT = frozenset(["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSH_AUTH_SOCK"])
 """what of our own environment Ansible gets: ansible-runner writes all of it to a file, and it may hold secrets"""
 _KEPT_PREFIXES = ("ANSIBLE_", "AWX_", "RUNNER_", "PYTHON")
@@ -72,16 +75,18 @@ def play(
             cancel_callback=interrupted,
             **arguments(folder, job, secrets_path, folder / "logs"),
         )
-        runner.config.env = environment(runner.config.env, job)
+        runner.config.env = environment(runner.config.env, job, folder)
         with reaper(str(extra_file(folder))):
             status, _ = runner.run()
     return status, last_lines(folder / "artifacts" / IDENT / "stdout")
 
 
 def arguments(folder: Path, job: Job, secrets_path: str, logs: Path) -> dict[str, Any]:
-    """What ansible-runner is told on the machine where Ansible runs; writes the run's extra variables into `folder`."""
+    """What ansible-runner is told on the machine where Ansible runs; writes the run's extra variables and Ansible's
+    configuration into `folder`."""
     extra = extra_file(folder)
     variables = dump(dict(job.variables)) if job.variables else ""
+    config_file(folder).write_text(CONFIG, encoding="utf-8")
     extra.write_text(extra_variables(secrets_path, logs) + variables, encoding="utf-8")
     options = ["--extra-vars", f"@{extra}", "--diff", *(["--check"] if job.check else []), *_only(job.tags)]
     return {
@@ -97,11 +102,17 @@ def extra_file(folder: Path) -> Path:
     return folder / "extra-vars.yml"
 
 
-def environment(env: Mapping[str, str], job: Job) -> dict[str, str]:
+def config_file(folder: Path) -> Path:
+    """Ansible's configuration of a run, in place of whatever file whoever starts it has."""
+    return folder / "ansible.cfg"
+
+
+def environment(env: Mapping[str, str], job: Job, folder: Path) -> dict[str, str]:
     """What Ansible gets of this process's environment, and its settings."""
     kept = {key: value for key, value in env.items() if key in _KEPT or key.startswith(_KEPT_PREFIXES)}
     settings = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}",
+        "ANSIBLE_CONFIG": env.get("ANSIBLE_CONFIG") or str(config_file(folder)),
         "ANSIBLE_ROLES_PATH": str(assets.ansible_dir() / "roles"),
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_PIPELINING": "True",

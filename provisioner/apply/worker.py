@@ -78,7 +78,7 @@ def play_streamed(
     # The reaper removes it, also when this worker is killed.
     folder = Path(tempfile.mkdtemp(prefix="provision-shard-"))
     errors, scratch = folder / "stderr", _scratch(folder)
-    env = environment(os.environ, job) | {"ANSIBLE_LOCAL_TEMP": str(scratch)}
+    env = environment(os.environ, job, folder) | {"ANSIBLE_LOCAL_TEMP": str(scratch)}
     with reaper(str(folder), folder, scratch), errors.open("wb") as stderr:
         scratch.mkdir(mode=0o700)
         process = subprocess.Popen(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import configparser
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from provisioner.apply.runner import HostResult
 
 
 def environment(strategy: play.Strategy = "free", **given: str) -> dict[str, str]:
-    return play.environment(given, Job("site.yml", strategy, hosts=1))
+    return play.environment(given, Job("site.yml", strategy, hosts=1), Path("/run-folder"))
 
 
 def test_of_our_environment_only_what_is_needed_goes_on() -> None:
@@ -29,6 +30,15 @@ def test_host_keys_are_checked_and_roles_found() -> None:
     assert made["ANSIBLE_HOST_KEY_CHECKING"] == "True"
     assert Path(made["ANSIBLE_ROLES_PATH"]) == assets.ansible_dir() / "roles"
     assert made["ANSIBLE_FORKS"] == "1"
+
+
+def test_ansible_reads_the_configuration_of_the_run_or_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    assert environment()["ANSIBLE_CONFIG"] == "/run-folder/ansible.cfg"
+    assert environment(ANSIBLE_CONFIG="/mine.cfg")["ANSIBLE_CONFIG"] == "/mine.cfg"
+    play.arguments(tmp_path, Job("site.yml", "free", hosts=1), "/secrets", tmp_path / "logs")
+    read = configparser.ConfigParser()
+    read.read(play.config_file(tmp_path))
+    assert read["defaults"].getfloat("internal_poll_interval") == 0.01
 
 
 @pytest.mark.parametrize("strategy", ["free", "linear"])
