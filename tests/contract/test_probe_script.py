@@ -275,6 +275,63 @@ def test_port_and_health(machine: Machine) -> None:
     assert facts.health == {port: 503, quiet: 0}
 
 
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_the_kernel_says_of_its_sockets_what_its_table_says(family: socket.AddressFamily, address: str) -> None:
+    with socket.create_server((address, 0), family=family) as server:
+        end = f":{server.getsockname()[1]:04X}"
+        table = Path("/proc/net/tcp6" if family == socket.AF_INET6 else "/proc/net/tcp").read_text().splitlines()[1:]
+        said, written = ([line.split() for line in lines] for lines in (probe_script._listening(family), table))
+    (ours,) = [fields for fields in said if fields[1].endswith(end)]
+    (theirs,) = [fields for fields in written if fields[1].endswith(end) and fields[3] == "0A"]
+    assert [ours[column] for column in (1, 3, 9)] == [theirs[column] for column in (1, 3, 9)]
+
+
+def test_kernel_that_lists_no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "AF_NETLINK", -1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (line,) = probe_script.ports({"ports": [server.getsockname()[1]]})["lines"]
+        assert line in Path("/proc/net/tcp").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    "sudo", ['[ "$1" = -n ] && shift && exec "$@"', "echo sudo: a password is required >&2; exit 1", "exit 127"]
+)
+def test_as_root_where_sudo_lets_us_and_as_ourselves_where_it_does_not(machine: Machine, sudo: str) -> None:
+    machine.program("id", "echo 1000")
+    machine.program("sudo", sudo)
+    done = subprocess.run(
+        ["/bin/sh", "-c", LAUNCH],
+        input=script(ProbeRequest()),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PATH": f"{machine.programs}:{os.environ['PATH']}"},
+    )
+    answer = parse_answer("gpu-01", Result(done.returncode, done.stdout, done.stderr))
+    assert answer["system"]["hostname"] == os.uname().nodename
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_packages_as_dpkg_has_them(machine: Machine, monkeypatch: pytest.MonkeyPatch, merged: bool) -> None:
+    monkeypatch.setattr(probe_script, "DPKG", str(machine.folder))
+    (machine.folder / "updates").mkdir()
+    (machine.folder / "status").write_text(
+        "Package: docker-ce\nStatus: deinstall ok config-files\nVersion: 5:27.0-1\n\n"
+        "Package: docker.io\nStatus: install ok installed\nConffiles:\n /etc/a 0 obsolete\nVersion: 26.1\n"
+    )
+    if not merged:
+        (machine.folder / "updates" / "0001").touch()
+        machine.program("dpkg-query", "printf 'docker-ce\\t28\\tinstalled\\n'")
+        monkeypatch.setattr(probe_script, "PATH", str(machine.programs))
+        monkeypatch.setattr(probe_script, "ENV", {**os.environ, "PATH": f"{machine.programs}:{os.environ['PATH']}"})
+    said = probe_script.packages({})["out"]
+    expected = (
+        "docker-ce\t5:27.0-1\tconfig-files\ndocker.io\t26.1\tinstalled\n" if merged else "docker-ce\t28\tinstalled\n"
+    )
+    assert said == expected
+
+
 @pytest.mark.parametrize(
     ("record", "asked", "opened", "ours"),
     [
