@@ -14,9 +14,9 @@ from importlib import metadata
 from typing import Any
 
 from provisioner import assets
+from provisioner.apply.places import LOCAL
 from provisioner.errors import ProvisionError, UnreachableError, UsageError
 
-LOCAL = "local"
 CONNECT_S = 15.0
 _FRESH_S = 1.0
 """for how long what the scheduler said about its workers is taken to be so"""
@@ -55,10 +55,8 @@ class DaskWorker:
         return self.name if self.name in ("", self.address) else f"{self.name} ({self.address})"
 
 
-def read_address(text: str) -> Scheduler | None:
-    """What `--executor` says: None is this machine. UsageError for what is neither."""
-    if text == LOCAL:
-        return None
+def read_address(text: str) -> Scheduler:
+    """The scheduler that `--executor` names. UsageError for what names none."""
     found = _ADDRESS.fullmatch(text)
     if found is None:
         raise UsageError(f"--executor {text}: expected {LOCAL}, dask://HOST:PORT or dask+tls://HOST:PORT")

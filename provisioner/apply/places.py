@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -12,6 +13,8 @@ from provisioner.apply.outcome import Outcomes
 from provisioner.apply.play import Job, play
 from provisioner.fleet.models import Host
 
+LOCAL = "local"
+"""`--executor`: this machine"""
 SITE = "site"
 """label of a host that says where it is"""
 T = TypeVar("T")
@@ -96,6 +99,18 @@ class Here:
 
     def play(self, work: Work) -> Played:
         return Played(*play(work.folder, work.job, work.secrets, take=work.outcomes.take, interrupted=work.interrupted))
+
+
+@contextmanager
+def place_of(executor: str) -> Iterator[Place]:
+    """Where `--executor` says that Ansible runs. UsageError for what it cannot mean."""
+    if executor == LOCAL:
+        yield Here()
+        return
+    from provisioner.apply.workers import workers_of  # not for runs that stay here: it takes its time
+
+    with workers_of(executor) as workers:
+        yield workers
 
 
 def split(hosts: Sequence[Host], sites: Mapping[str, int], workers: int) -> tuple[Shard, ...]:

@@ -14,7 +14,7 @@ from dataclasses import asdict
 
 from provisioner.apply import worker as there
 from provisioner.apply.cluster import Cluster, DaskWorker, read_address
-from provisioner.apply.places import Here, Place, Played, Shard, Work, split
+from provisioner.apply.places import Played, Shard, Work, split
 from provisioner.apply.play import IDENT
 from provisioner.apply.reaper import PATIENCE_S
 from provisioner.apply.transit import Processor, transmit
@@ -124,13 +124,9 @@ class Workers:
 
 
 @contextmanager
-def place_of(executor: str) -> Iterator[Place]:
-    """Where `--executor` says that Ansible runs. UsageError for what it cannot mean."""
-    scheduler = read_address(executor)
-    if scheduler is None:
-        yield Here()
-        return
-    with closing(Workers(Cluster(scheduler))) as workers:
+def workers_of(executor: str) -> Iterator[Workers]:
+    """The workers of the scheduler that `--executor` names. UsageError for what it cannot mean."""
+    with closing(Workers(Cluster(read_address(executor)))) as workers:
         yield workers
 
 

@@ -39,7 +39,6 @@ def alone(
     once they have been looked at. Where another run was there since, what was seen is not so any more: they are looked
     at again.
     """
-    from provisioner.history.rundir import new_name
     from provisioner.history.turn import turn
     from provisioner.rollout.leases import leased, release_dead, who_am_i
 
@@ -53,6 +52,8 @@ def alone(
             seen = look(on_look)
             if isinstance(seen, Exit):
                 return seen
+            from provisioner.history.rundir import new_name  # with the history, which a run without work leaves alone
+
             name, changing = new_name(), hosts(seen)
             todo = [one.host for one in changing]
             with leased(connections, todo, who_am_i(fleet.name, name), wait_s=wait_s, say=say) as leases:

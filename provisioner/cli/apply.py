@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from provisioner.apply.workers import place_of
+from provisioner.apply.places import place_of
 from provisioner.cli import show
 from provisioner.cli.alone import OnLook, alone
 from provisioner.cli.console import allowed, say

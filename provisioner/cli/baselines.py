@@ -14,8 +14,8 @@ from provisioner.errors import UsageError
 from provisioner.fleet.base import Frozen
 from provisioner.fleet.models import Baseline, Figure
 from provisioner.history.rows import Measurement
-from provisioner.history.rundir import current_user
 from provisioner.history.store import open_store
+from provisioner.history.turn import current_user
 from provisioner.history.verdict import ServerVerdict
 from provisioner.validate.baseline import CHECK, PEERS_CHECK, figure_of, noise_of, number
 from provisioner.validate.levels import Kind, kind_of, levels_of, place_of, since_replaced

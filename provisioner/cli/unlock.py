@@ -9,9 +9,8 @@ from pathlib import Path
 from provisioner.cli.console import out, say
 from provisioner.cli.looking import connections_to, load_hosts
 from provisioner.errors import Exit, LockedError, ProvisionError, UsageError
-from provisioner.history.rundir import current_user
 from provisioner.history.store import open_store
-from provisioner.history.turn import holder
+from provisioner.history.turn import current_user, holder
 from provisioner.rollout import leases
 
 

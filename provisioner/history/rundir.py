@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import getpass
 import os
 import secrets as randomness
 import threading
@@ -20,6 +19,7 @@ from provisioner.history.events import Event, Phase
 from provisioner.history.redact import redact, redact_data
 from provisioner.history.steps import OnStep, Step
 from provisioner.history.store import Store, default_path, open_store
+from provisioner.history.turn import current_user
 from provisioner.history.verdict import ServerVerdict
 
 EVENTS = "events.jsonl"
@@ -177,16 +177,6 @@ def running(path: Path) -> bool:
     finally:
         os.close(file)
     return False
-
-
-def current_user() -> str:
-    """Who does it: the name of the account, and behind sudo whose terminal it is."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # an account without a name, as in a container
-        name = f"uid {os.getuid()}"
-    behind = os.environ.get("SUDO_USER", name)
-    return name if behind == name else f"{behind} (as {name})"
 
 
 def read_record(path: Path) -> Record:

@@ -1,4 +1,4 @@
-"""One run of a fleet at a time on this control machine, and what this machine is called by others.
+"""One run of a fleet at a time on this control machine, and what this machine and who is at it are called by others.
 
 The kernel keeps the lock (flock on a file beside the history): it goes with the process, however that ends.
 """
@@ -6,6 +6,7 @@ The kernel keeps the lock (flock on a file beside the history): it goes with the
 from __future__ import annotations
 
 import fcntl
+import getpass
 import os
 import secrets
 import time
@@ -17,7 +18,6 @@ from pathlib import Path
 from platformdirs import user_state_path
 
 from provisioner.errors import LockedError, UsageError
-from provisioner.history.rundir import current_user
 
 POLL_S = 0.5
 
@@ -56,6 +56,16 @@ def holder(fleet: str, root: Path | None = None) -> str | None:
     finally:
         os.close(file)
     return None
+
+
+def current_user() -> str:
+    """Who does it: the name of the account, and behind sudo whose terminal it is."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in a container
+        name = f"uid {os.getuid()}"
+    behind = os.environ.get("SUDO_USER", name)
+    return name if behind == name else f"{behind} (as {name})"
 
 
 def control_id(root: Path | None = None) -> str:

@@ -16,8 +16,7 @@ from typing import Protocol, TypeVar
 
 from provisioner.errors import LockedError, ProvisionError, UnreachableError
 from provisioner.fleet.models import Host
-from provisioner.history.rundir import current_user
-from provisioner.history.turn import control_id, holder
+from provisioner.history.turn import control_id, current_user, holder
 from provisioner.hosts import lease
 from provisioner.hosts.lease import Answer, Holder, Who
 from provisioner.hosts.transport import Transport

@@ -21,7 +21,7 @@ from typing import Any
 from provisioner.errors import ProvisionError
 from provisioner.fleet.notify import Moment, Notify
 from provisioner.history.redact import redact
-from provisioner.history.rundir import current_user
+from provisioner.history.turn import current_user
 from provisioner.rollout.secrets import resolve_secrets
 
 SENDMAIL = ("/usr/sbin/sendmail", "/usr/lib/sendmail")

@@ -101,7 +101,6 @@ def place(cluster: LocalCluster, ansible_dir: Path, monkeypatch: pytest.MonkeyPa
 
 def workers_of(cluster: LocalCluster) -> Workers:
     scheduler = read_address("dask://" + cluster.scheduler_address.partition("://")[2])
-    assert scheduler
     return Workers(Cluster(scheduler))
 
 
@@ -270,7 +269,6 @@ def test_without_workers_nothing_begins() -> None:
 def test_without_a_scheduler_nothing_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "CONNECT_S", 0.5)
     scheduler = read_address("dask://127.0.0.1:1")
-    assert scheduler
     with (
         closing(Workers(Cluster(scheduler))) as place,
         pytest.raises(UnreachableError, match=r"dask://127\.0\.0\.1:1: no scheduler answers at tcp"),
@@ -294,7 +292,6 @@ def test_certificates_come_from_dasks_own_configuration(ansible_dir: Path, tmp_p
     with LocalCluster(n_workers=1, threads_per_worker=1, security=security, dashboard_address=":0") as encrypted:
         at = encrypted.scheduler_address.removeprefix("tls://")
         scheduler = read_address(f"dask+tls://{at}")
-        assert scheduler
         with closing(Workers(Cluster(scheduler))) as bare, pytest.raises(UsageError, match="names no certificates"):
             bare.check()
         with dask.config.set(told), closing(Workers(Cluster(scheduler))) as place:

@@ -7,7 +7,6 @@ from provisioner.errors import UsageError
 
 
 def test_addresses() -> None:
-    assert read_address("local") is None
     assert read_address("dask://127.0.0.1:8786") == Scheduler("dask://127.0.0.1:8786", "127.0.0.1:8786", False, True)
     assert read_address("dask+tls://control:8786") == Scheduler(
         "dask+tls://control:8786", "control:8786", tls=True, loopback=False

@@ -14,7 +14,6 @@ from provisioner.history.rundir import (
     HostOutcome,
     Run,
     create_run,
-    current_user,
     outcomes,
     read_events,
     read_record,
@@ -165,15 +164,3 @@ def test_no_secret_is_in_the_history(tmp_path: Path) -> None:
     assert "[redacted]" in texts
     for form in (SECRET, odd, json.dumps(odd)[1:-1]):
         assert form not in texts
-
-
-@pytest.mark.parametrize(
-    ("account", "behind", "told"),
-    [("anna", None, "anna"), ("root", "anna", "anna (as root)"), ("root", "root", "root")],
-)
-def test_who_does_it(monkeypatch: pytest.MonkeyPatch, account: str, behind: str | None, told: str) -> None:
-    monkeypatch.setattr("getpass.getuser", lambda: account)
-    monkeypatch.delenv("SUDO_USER", raising=False)
-    if behind:
-        monkeypatch.setenv("SUDO_USER", behind)
-    assert current_user() == told

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.errors import LockedError, UsageError
-from provisioner.history.turn import control_id, holder, turn
+from provisioner.history.turn import control_id, current_user, holder, turn
 
 SLEEPER = """
 import sys, time
@@ -99,3 +99,15 @@ def test_this_machine_has_one_word_for_itself(tmp_path: Path) -> None:
     assert control_id(tmp_path) == words[0]
     assert [path.name for path in tmp_path.iterdir()] == ["control-id"]
     assert control_id(tmp_path / "other") != words[0]
+
+
+@pytest.mark.parametrize(
+    ("account", "behind", "told"),
+    [("anna", None, "anna"), ("root", "anna", "anna (as root)"), ("root", "root", "root")],
+)
+def test_who_does_it(monkeypatch: pytest.MonkeyPatch, account: str, behind: str | None, told: str) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: account)
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    if behind:
+        monkeypatch.setenv("SUDO_USER", behind)
+    assert current_user() == told
