@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from plays import run_playbook
 
-ROOT = Path(__file__).parents[2]
 # as vLLM 0.32 prints it
 METRICS = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -83,15 +81,7 @@ def run(folder: Path, addresses: dict[str, str], timeout_s: int) -> str:
     play = {"hosts": "all", "connection": "local", "gather_facts": False, "tasks": [include]}
     (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}), encoding="utf-8")
     (folder / "site.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")},
-        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
-        "ANSIBLE_HOME": str(folder / "home"),
-        "ANSIBLE_REMOTE_TMP": str(folder / "remote"),
-    }
-    program = Path(sys.executable).parent / "ansible-playbook"
     python = json.dumps({"ansible_python_interpreter": sys.executable})
-    argv = [program, "-i", folder / "hosts.yml", "-e", python, folder / "site.yml"]
-    done = subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    done = run_playbook(folder, "-i", "hosts.yml", "-e", python, "site.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

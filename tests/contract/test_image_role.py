@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import ansible_mitogen
 import pytest
 from fake_engine import Engine, archive_of
+from plays import run_playbook
 
 from provisioner import assets
 from provisioner.apply.inventory import dump
@@ -66,33 +66,17 @@ class Host:
         play = {"name": "A host", "hosts": "all", "gather_facts": False, "module_defaults": defaults, "tasks": [role]}
         playbook.write_text(dump([play]))
         # Names of role variables that are no options are overridden as extra variables.
-        argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "gpu-01,", "-c", "local", str(playbook)]
-        argv += [
-            "-e",
-            f"@{given}",
-            "-e",
-            f"ansible_python_interpreter={sys.executable}",
-            *(["--check"] if check else []),
-        ]
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        words = ["-i", "gpu-01,", "-c", "local", "-e", f"@{given}"]
+        words += ["-e", f"ansible_python_interpreter={sys.executable}"]
         environment = {
             "PATH": f"{self.engine.programs}:{os.environ['PATH']}",
             "DOCKER_HOST": f"unix://{self.engine.socket}",
             "FAKE_ENGINE": str(self.engine.place),
             "FAKE_UNITS": str(self.engine.units),
-            "ANSIBLE_ROLES_PATH": str(assets.ansible_dir() / "roles"),
             # the defaults above name a module of it before any role is read
             "ANSIBLE_LIBRARY": str(assets.ansible_dir() / "roles" / "host_record" / "library"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_STRATEGY": "mitogen_linear",
-            "ANSIBLE_STRATEGY_PLUGINS": str(Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"),
-            "ANSIBLE_LOCAL_TEMP": str(self.folder / "tmp"),
-            "ANSIBLE_REMOTE_TEMP": str(self.folder / "tmp"),
         }
-        done = subprocess.run(
-            argv, env={**kept, **environment}, cwd=self.folder, capture_output=True, text=True, timeout=120, check=False
-        )
-        return Ran(done)
+        return Ran(run_playbook(self.folder, *words, *(["--check"] if check else []), playbook, **environment))
 
     @property
     def fetched(self) -> list[list[str]]:

@@ -7,8 +7,6 @@ put in place of this machine's. Nothing is installed, and no module of a package
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from plays import run_playbook
 
 ROOT = Path(__file__).parents[2]
 SYSTEMS = {
@@ -84,15 +83,7 @@ def evaluate(folder: Path, systems: Collection[str] = tuple(SYSTEMS), **settings
         given |= task.get("vars") or {}
     (folder / "given.yml").write_text(yaml.safe_dump(given), encoding="utf-8")
     (folder / "site.yml").write_text(PLAYBOOK, encoding="utf-8")
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")},
-        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
-        "ANSIBLE_HOME": str(folder / "home"),
-        "ANSIBLE_REMOTE_TMP": str(folder / "remote"),
-    }
-    program = Path(sys.executable).parent / "ansible-playbook"
-    argv = [program, "-i", folder / "hosts.yml", "-e", f"@{folder}/given.yml", folder / "site.yml"]
-    done = subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    done = run_playbook(folder, "-i", "hosts.yml", "-e", "@given.yml", "site.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     return {name: json.loads((out / f"{name}.json").read_text(encoding="utf-8")) for name in systems}
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from builders import RECIPE, facts, file
+from plays import run_playbook
 
 from provisioner.fleet.load import load_fleet
 from provisioner.fleet.recipes import find_recipe
@@ -69,32 +68,9 @@ def test_ansible_writes_the_same_bytes(rendered: Path, tmp_path: Path) -> None:
     (tmp_path / "site.yml").write_text(PLAYBOOK, encoding="utf-8")
     extra = {"out": str(out), "role_folder": str(ROOT / "roles"), "current": CURRENT}
     (tmp_path / "extra.yml").write_text(yaml.safe_dump(extra), encoding="utf-8")
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")},
-        "ANSIBLE_FILTER_PLUGINS": str(ROOT / "roles/docker_engine/filter_plugins"),
-        "ANSIBLE_HOME": str(tmp_path / "home"),
-        "ANSIBLE_REMOTE_TMP": str(tmp_path / "remote"),
-        "KEY": "sEcReT",
-    }
-    program = Path(sys.executable).parent / "ansible-playbook"
-    argv = [
-        program,
-        "-i",
-        rendered / "inventory",
-        "-e",
-        f"@{tmp_path}/extra.yml",
-        "-e",
-        f"ansible_python_interpreter={sys.executable}",
-    ]
-    done = subprocess.run(
-        [*argv, tmp_path / "site.yml"],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    filters = str(ROOT / "roles/docker_engine/filter_plugins")
+    words = ("-e", "@extra.yml", "-e", f"ansible_python_interpreter={sys.executable}", "site.yml")
+    done = run_playbook(tmp_path, "-i", rendered / "inventory", *words, ANSIBLE_FILTER_PLUGINS=filters, KEY="sEcReT")
     assert done.returncode == 0, done.stdout + done.stderr
     files = rendered / "files/gpu-01/etc"
     unit = "vllm-nemotron.service"

@@ -7,8 +7,6 @@ the roles' molecule scenarios.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
+from plays import run_playbook
 
-ROOT = Path(__file__).parents[2]
 PROGRAMS = {"PATH": "{{ programs }}:/usr/sbin:/usr/bin:/sbin:/bin", "DOCKER_HOST": "unix:///nowhere"}
 KEEP = {
     "dest": "{{ out }}/{{ inventory_hostname }}.json",
@@ -153,16 +151,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     ]
     play = {"hosts": "all", "connection": "local", "gather_facts": False, "environment": PROGRAMS, "tasks": includes}
     (folder / "site.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")},
-        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
-        "ANSIBLE_HOME": str(folder / "home"),
-        "ANSIBLE_REMOTE_TMP": str(folder / "remote"),
-    }
-    program = Path(sys.executable).parent / "ansible-playbook"
     settings = {"out": str(folder / "out"), "ansible_python_interpreter": sys.executable}
-    argv = [program, "-i", folder / "hosts.yml", "-e", json.dumps(settings), folder / "site.yml"]
-    done = subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=180)
+    done = run_playbook(folder, "-i", "hosts.yml", "-e", json.dumps(settings), "site.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     return {name: refusal(folder / "out" / f"{name}.json") for name in CASES}
 

@@ -19,16 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ansible_mitogen
 import pytest
 import yaml
 from fake_engine import Engine
+from plays import run_playbook
 
 from provisioner import assets
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 """what hosts have: Debian's own modules need it"""
-PLUGINS = Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"
 WORDS_OF_A_TASK = frozenset(
     """name register when loop loop_control changed_when failed_when check_mode no_log environment vars until retries
     delay ignore_errors block rescue always diff become tags module_defaults""".split()  # noqa: SIM905 - a page as a list
@@ -232,23 +231,13 @@ def _prepare(folder: Path) -> None:
 
 def _ansible(strategy: str, folder: Path, variables: Mapping[str, Any]) -> str:
     libraries = [str(path) for path in sorted((assets.ansible_dir() / "roles").glob("*/library"))]
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
     environment = {
         "DOCKER_HOST": f"unix://{variables['engine']}",
         "ANSIBLE_LIBRARY": os.pathsep.join(libraries),
         "ANSIBLE_ROLES_PATH": str(folder / "roles"),
-        "ANSIBLE_STRATEGY": strategy,
-        "ANSIBLE_STRATEGY_PLUGINS": str(PLUGINS),
-        "ANSIBLE_PIPELINING": "True",
-        "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
-        "ANSIBLE_REMOTE_TEMP": str(folder / "tmp"),
     }
-    argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "gpu-01,debian", "-c", "local"]
-    argv += ["-e", json.dumps(variables), str(folder / "playbook.yml")]
-    done = subprocess.run(
-        argv, env={**kept, **environment}, cwd=folder, capture_output=True, text=True, timeout=180, check=False
-    )
+    words = ("-i", "gpu-01,debian", "-c", "local", "-e", json.dumps(variables), "playbook.yml")
+    done = run_playbook(folder, *words, strategy=strategy, **environment)
     return done.stdout + done.stderr
 
 

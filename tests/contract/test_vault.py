@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,17 +17,23 @@ from provisioner.rollout.secrets import resolve_secrets
 BIN = Path(sys.executable).parent
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encrypted YAML file, an encrypted text, a plain file with an encrypted value, one without, the password."""
-    (tmp_path / "password").write_text("open sesame\n", encoding="utf-8")
-    (tmp_path / "all.yml").write_text(
-        "token: s3cret-1\nouter: {in-ner: 's3cret {{ 2 }}'}\nlist: [1]\n", encoding="utf-8"
-    )
-    (tmp_path / "text").write_text("s3cret-3\n", encoding="utf-8")
-    vault(tmp_path, "encrypt", "all.yml", "text")
-    inline = vault(tmp_path, "encrypt_string", "--name", "api", "s3cret-4")
-    (tmp_path / "inline.yml").write_text(inline, encoding="utf-8")
+    folder = tmp_path_factory.mktemp("vault")
+    (folder / "password").write_text("open sesame\n", encoding="utf-8")
+    (folder / "all.yml").write_text("token: s3cret-1\nouter: {in-ner: 's3cret {{ 2 }}'}\nlist: [1]\n", encoding="utf-8")
+    (folder / "text").write_text("s3cret-3\n", encoding="utf-8")
+    vault(folder, "encrypt", "all.yml", "text")
+    inline = vault(folder, "encrypt_string", "--name", "api", "s3cret-4")
+    (folder / "inline.yml").write_text(inline, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def folder(encrypted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of those files; their password is Ansible's."""
+    shutil.copytree(encrypted, tmp_path, dirs_exist_ok=True)
     from ansible import constants
 
     # Ansible reads its configuration once, when it is imported.
