@@ -167,13 +167,24 @@ def free_host(lab: Lab, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def served(lab: Lab, request: pytest.FixtureRequest) -> str:
-    """An H100 host that serves the sim engine, validated: `sim.yaml` in the lab's folder is its fleet."""
+    """An H100 host that serves the sim engine, as the tests before left it."""
     _begin_main_job(request)
     name = _ours("lab-h100-1")
-    fleet = lab.write_fleet("sim", [name])
-    done = lab.run(fleet, "--yes")
+    done = lab.run(lab.write_fleet("sim", [name]), "--yes")
     assert done.rc == 0, str(done)
     return name
+
+
+@pytest.fixture(scope="module")
+def as_planned(lab: Lab, served: str) -> Path:
+    """The fleet file of `served`, `sim.yaml`: the host is as it says, and validated.
+
+    Who counts on that asks for it, and who changes the host need not put it back: most who come next change it again.
+    """
+    fleet = lab.write_fleet("sim", [served])
+    done = lab.run(fleet, "--yes")
+    assert done.rc == 0, str(done)
+    return fleet
 
 
 def _begin_main_job(request: pytest.FixtureRequest) -> None:

@@ -185,7 +185,7 @@ def broken(lab: Lab, served: str, free_host: str) -> Iterator[dict[str, tuple[Do
     hubs = {"WRONG": {"endpoint": hub, "token": f"file:{wrong_token}"}, "NONE": {"endpoint": hub}}
 
     def try_all(host: str) -> dict[str, tuple[Done, bool]]:
-        first = lab.run(good[host], "--yes")
+        first = lab.run(good[host], "--yes", "--smoke")
         assert first.rc == 0, str(first)
         ended = {}
         for name in PLACED[host]:
@@ -206,7 +206,7 @@ def broken(lab: Lab, served: str, free_host: str) -> Iterator[dict[str, tuple[Do
     with ThreadPoolExecutor(2) as pool:
         done = [pool.submit(try_all, host) for host in good]
         yield {name: told for one in done for name, told in one.result().items()}
-        mended = list(pool.map(lambda host: lab.run(good[host], "--yes"), good))
+        mended = list(pool.map(lambda host: lab.run(good[host], "--yes", "--smoke"), good))
     for one in mended:
         assert one.rc == 0, str(one)
     for host in good:

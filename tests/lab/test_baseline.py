@@ -20,6 +20,7 @@ STEADY = {
 """about a second of requests: long enough for figures to differ by some percent alone"""
 SETTINGS = {"noise_percent": 5, "benchmarks": 3, "against": "host"}
 """other tests run beside this one on few processors"""
+pytestmark = pytest.mark.usefixtures("as_planned")
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from snapshots import CLEARED, Snapshot, differences, snapshot
@@ -13,7 +15,16 @@ THEIRS = r'{"log-opts": {"max-size": "9m"},\n  "live-restore": true}'
 
 
 @pytest.fixture(scope="module")
-def cleared(lab: Lab, pristine: Snapshot, request: pytest.FixtureRequest) -> tuple[Snapshot, Done]:
+def coming_into_use(lab: Lab) -> Iterator[Future[Snapshot]]:
+    """The second host is made ready while the first one is cleared: each waits for its own packages and disks."""
+    with ThreadPoolExecutor(1) as beside:
+        yield beside.submit(_use, lab)
+
+
+@pytest.fixture(scope="module")
+def cleared(
+    lab: Lab, pristine: Snapshot, coming_into_use: Future[Snapshot], request: pytest.FixtureRequest
+) -> tuple[Snapshot, Done]:
     """A host of the main job, which was fresh when that began: between its provisioning and its clearing, and how that
     ended. On its own this provisions the host by itself."""
     if any(item.path.stem == "test_main_job" for item in request.session.items):
@@ -39,8 +50,13 @@ def test_a_host_that_was_fresh_is_fresh_again(pristine: Snapshot, cleared: tuple
 
 
 @pytest.fixture(scope="module")
-def used(lab: Lab) -> Snapshot:
+def used(coming_into_use: Future[Snapshot]) -> Snapshot:
     """A host with a Docker that somebody set up and uses, before it was provisioned."""
+    return coming_into_use.result()
+
+
+def _use(lab: Lab) -> Snapshot:
+    """Sets Docker up and uses it, then provisions the host."""
     for command in (
         "apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qqy install docker.io docker-cli",
         f"mkdir -p /etc/docker && printf '{THEIRS}' > /etc/docker/daemon.json && systemctl restart docker",

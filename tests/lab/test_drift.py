@@ -18,12 +18,11 @@ DRIVER = model("h100").driver
 
 
 @pytest.fixture
-def fleet(lab: Lab, served: str) -> Path:
+def fleet(lab: Lab, as_planned: Path) -> Path:
     """Converged at the start of every test."""
-    path = lab.folder / "sim.yaml"
-    done = lab.run("plan", path)
+    done = lab.run("plan", as_planned)
     assert done.rc == 0, str(done)
-    return path
+    return as_planned
 
 
 def test_drift_is_named_and_repaired(lab: Lab, served: str, fleet: Path) -> None:

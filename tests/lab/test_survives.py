@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from support import FP8, Lab, chat, container, health, shell, show, wait_for
 
@@ -11,7 +12,7 @@ from provisioner.lab import faults
 BACK_S = 120
 
 
-def test_a_killed_container_is_started_again(lab: Lab, served: str) -> None:
+def test_a_killed_container_is_started_again(lab: Lab, served: str, as_planned: Path) -> None:
     before = container(served)
     restarts = _restarts(served)
     began = time.monotonic()
@@ -21,11 +22,11 @@ def test_a_killed_container_is_started_again(lab: Lab, served: str) -> None:
     assert container(served) != before
     assert _restarts(served) == restarts + 1
     assert chat(served, FP8)[0] == 200
-    plan = lab.run("plan", lab.folder / "sim.yaml")
+    plan = lab.run("plan", as_planned)
     assert plan.rc == 0, str(plan)
 
 
-def test_a_reboot_brings_the_server_back(lab: Lab, served: str) -> None:
+def test_a_reboot_brings_the_server_back(lab: Lab, served: str, as_planned: Path) -> None:
     before = container(served)
     began = time.monotonic()
     faults.reboot(served)
@@ -35,7 +36,7 @@ def test_a_reboot_brings_the_server_back(lab: Lab, served: str) -> None:
     assert container(served) != before
     status, body = chat(served, FP8)
     assert status == 200, body
-    again = lab.run(lab.folder / "sim.yaml", "--yes")
+    again = lab.run(as_planned, "--yes")
     assert again.rc == 0, str(again)
     assert "nothing changed" in again.stdout
 

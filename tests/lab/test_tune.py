@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 
 import yaml
 from support import Lab, shell, wait_for
@@ -13,8 +14,8 @@ ARGV = "docker container inspect --format '{{json .Args}}' vllm-sim"
 TRYING = "trying max_num_seqs 2"
 
 
-def test_interrupted_put_back_gone_on_with_and_written(lab: Lab, served: str) -> None:
-    fleet = lab.write_fleet("sim", [served])
+def test_interrupted_put_back_gone_on_with_and_written(lab: Lab, served: str, as_planned: Path) -> None:
+    fleet = as_planned
     before = shell(served, ARGV)
     words = ("tune", fleet, "--sweep", "max-num-seqs=2", "--budget", "2m", "--yes")
     with lab.started(*words) as run:

@@ -63,11 +63,10 @@ def test_it_runs_from_anywhere(installed: Path, lab: Lab) -> None:
     assert sys.prefix not in where.stdout
 
 
-def test_it_plans_and_applies(installed: Path, lab: Lab, served: str) -> None:
+def test_it_plans_and_applies(installed: Path, lab: Lab, served: str, as_planned: Path) -> None:
     """It plans the unit that the checkout wrote, and applies a change with its own playbook and roles."""
-    good = lab.folder / "sim.yaml"
-    as_planned = lab.run("plan", good, program=installed, cwd=Path("/"), env=ALONE)
-    assert as_planned.rc == 0, str(as_planned)
+    nothing = lab.run("plan", as_planned, program=installed, cwd=Path("/"), env=ALONE)
+    assert nothing.rc == 0, str(nothing)
     changed = lab.write_fleet("wheel", [served], env={"WHEEL": "1"})
     done = lab.run(changed, "--yes", "--smoke", program=installed, cwd=Path("/"), env=ALONE)
     assert done.rc == 0, str(done)
