@@ -6,11 +6,13 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from snapshots import CLEARED, Snapshot, snapshot
 from support import PROVISION, Lab, Started, fresh, main_fleet, run, show
+from wheels import Installed, install
 
 from provisioner.errors import LabError
 from provisioner.lab.docker import labelled
@@ -162,6 +164,8 @@ def pristine(lab: Lab) -> Snapshot:
 def free_host(lab: Lab, request: pytest.FixtureRequest) -> str:
     """An H100 host that no test has touched yet; tests of one module have it for themselves."""
     _begin_main_job(request)
+    if _wanted(request, "test_wheel"):
+        request.getfixturevalue("installing")
     return _ours("lab-h100-2")
 
 
@@ -187,11 +191,22 @@ def as_planned(lab: Lab, served: str) -> Path:
     return fleet
 
 
+@pytest.fixture(scope="session")
+def installing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Installed]]:
+    """The wheel in a clean environment, under way: pip has hundreds of megabytes to unpack, nobody else needs them."""
+    with ThreadPoolExecutor(1) as beside:
+        yield beside.submit(install, tmp_path_factory.mktemp("clean"))
+
+
 def _begin_main_job(request: pytest.FixtureRequest) -> None:
     """Most of its minutes are one emulated host's, on one core: the other tests go on meanwhile."""
-    wanted = any(item.path.stem == "test_main_job" for item in request.session.items)
-    if wanted and not kept() & set(MAIN_HOSTS):
+    if _wanted(request, "test_main_job") and not kept() & set(MAIN_HOSTS):
         request.getfixturevalue("main_job")
+
+
+def _wanted(request: pytest.FixtureRequest, module: str) -> bool:
+    """Whether tests of the module are to come."""
+    return any(item.path.stem == module for item in request.session.items)
 
 
 def _ours(name: str) -> str:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import yaml
 from packaging.requirements import Requirement
-from support import BIN, ROOT, Lab, run, shell
+from support import BIN, Lab, run, shell
+from wheels import build
 
 from provisioner.lab.docker import docker
 
@@ -34,8 +35,7 @@ def install(host: str, folder: Path, *more: str) -> None:
     `more`: packages besides what it needs.
     """
     version = shell(host, "python3 -c 'import sys; print(*sys.version_info[:2], sep=\".\")'").strip()
-    built = run([str(BIN / "python"), "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)])
-    assert built.rc == 0, str(built)
+    wheel = build(folder)
     compiled = folder / "compiled"
     needed = _needed("provision", *more)
     with_code = [one for one in needed if _compiled(one)]
@@ -57,7 +57,6 @@ def install(host: str, folder: Path, *more: str) -> None:
         packages = Path(sysconfig.get_paths()["purelib"])
         for name in COLLECTIONS:
             tar.add(packages / "ansible_collections" / name, f"ansible_collections/{name}")
-    (wheel,) = folder.glob("*.whl")
     site = f"{HOME}/lib/python{version}/site-packages"
     shell(host, f"rm -rf {HOME} && python3 -m venv --without-pip {HOME}")
     docker(["cp", "-", f"{host}:{site}"], what="copying packages", timeout=180, data=archive.getvalue())
