@@ -37,7 +37,7 @@ lint: setup
 
 ## make unit      tests that need no host
 unit: setup
-	@$(BIN)/pytest -q
+	@scripts/unit
 
 ## make lab-test  tests on lab hosts
 lab-test: setup
