@@ -148,8 +148,9 @@ def poll(found: Callable[[], object], what: str) -> None:
         time.sleep(0.05)
 
 
-def processes(word: str) -> list[str]:
-    found = []
+def processes(ansible_dir: Path) -> list[str]:
+    """Of shards of these tests; others on this machine may be at work on theirs."""
+    word, found = str(ansible_dir / "scratch" / "provision-shard-"), []
     for place in Path("/proc").glob("[0-9]*"):
         try:
             line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
@@ -171,6 +172,7 @@ def test_shards_are_worked_on_and_tell_what_happens(place: Workers, ansible_dir:
     run.at("Waits")  # heard of while it works
     there = [path for path in (ansible_dir / "scratch").rglob("provision-shard-*/**/*") if path.is_file()]
     assert len(there) > 10
+    assert processes(ansible_dir)  # or looking for them afterwards sees nothing
     assert [path for path in there if b"planted" in path.read_bytes()] == []
     assert len(list(tmp_path.glob("shard-*"))) == 2
     (ansible_dir / "go").touch()
@@ -183,7 +185,7 @@ def test_shards_are_worked_on_and_tell_what_happens(place: Workers, ansible_dir:
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len([path for path in files if path.name == "stdout"]) == 2  # what Ansible printed came back
     assert [path for path in files if b"planted" in path.read_bytes()] == []
-    assert processes("provision-shard-") == []
+    assert processes(ansible_dir) == []
 
 
 def test_a_worker_that_is_killed_loses_nothing(
@@ -201,7 +203,7 @@ def test_a_worker_that_is_killed_loses_nothing(
     assert told
     assert told[0].startswith("worker ")
     assert ": once more on " in told[0]
-    assert processes("provision-shard-") == []
+    assert processes(ansible_dir) == []
 
 
 def test_a_shard_is_not_begun_for_ever(
@@ -224,13 +226,13 @@ def test_a_shard_is_not_begun_for_ever(
     assert any("TASK [Secrets]" in line for line in rest), rest  # the worker's last lines
 
 
-def test_an_interrupted_run_ends_what_workers_do(place: Workers, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_what_workers_do(place: Workers, ansible_dir: Path, tmp_path: Path) -> None:
     run = Run(place, tmp_path)
     run.at("Waits")
     run.stop.set()
     results = run.results()
     assert {(one.state, one.message) for one in results.values()} == {("interrupted", "during “Waits”")}
-    assert processes("provision-shard-") == []
+    assert processes(ansible_dir) == []
 
 
 def test_who_leaves_at_once_leaves_nothing_running(cluster: LocalCluster, ansible_dir: Path, tmp_path: Path) -> None:
@@ -240,7 +242,7 @@ def test_who_leaves_at_once_leaves_nothing_running(cluster: LocalCluster, ansibl
     run.at("Waits")
     place.close()
     assert {one.state for one in run.results().values()} == {"interrupted"}
-    poll(lambda: not processes("provision-shard-"), "the end of what the workers did")
+    poll(lambda: not processes(ansible_dir), "the end of what the workers did")
 
 
 def test_another_version_is_refused(place: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
