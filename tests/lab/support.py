@@ -26,6 +26,7 @@ BIN = Path(sys.executable).parent
 PROVISION = BIN / "provision"
 SIM_IMAGE = "vllm/vllm-openai:v0.12.0"
 DEPLOY_TAG = "vllm/vllm-openai:deploy"
+SLOW_VARIABLE = "PROVISION_LAB_TESTS_SLOW"
 BF16 = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"
 FP8 = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
 """gated on the lab's hub; what an H100 or H200 gets by default"""
@@ -36,6 +37,11 @@ QUICK_BENCHMARK = {
     "max_concurrency": 8,
     "num_warmups": 1,
 }
+
+
+def slow_jobs() -> bool:
+    """Whether tests run, too, that take too long for `make test` and are jobs of their own in `.ci/run`."""
+    return bool(os.environ.get(SLOW_VARIABLE))
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import SIM_IMAGE, Lab, chat, health, shell
+from support import SIM_IMAGE, SLOW_VARIABLE, Lab, chat, health, shell, slow_jobs
 
 from provisioner.lab import faults
 
-SLOW_VARIABLE = "PROVISION_LAB_TESTS_SLOW"
-"""set: emulated hosts too, which take many minutes"""
 HOSTS = {"amd64": "lab-h100-4", "arm64": "lab-gb10-1"}
 
 
@@ -29,7 +26,7 @@ class Place:
 
 @pytest.fixture(scope="module", params=list(HOSTS))
 def place(lab: Lab, request: pytest.FixtureRequest) -> Place:
-    if request.param == "arm64" and not os.environ.get(SLOW_VARIABLE):
+    if request.param == "arm64" and not slow_jobs():
         pytest.skip(f"a slow job ({SLOW_VARIABLE}=1, on its own: it needs a fresh {HOSTS['arm64']})")
     host, bundle = HOSTS[request.param], lab.folder / f"bundle-{request.param}"
     fleet = lab.write_fleet(f"air-gap-{request.param}", [host])

@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import DEPLOY_TAG, FP8, SIM_IMAGE, Done, Lab, chat, read_json, shell, show, wait_for
+from support import (
+    DEPLOY_TAG,
+    FP8,
+    SIM_IMAGE,
+    SLOW_VARIABLE,
+    Done,
+    Lab,
+    chat,
+    read_json,
+    shell,
+    show,
+    slow_jobs,
+    wait_for,
+)
 
 from provisioner.lab import uplink
 from provisioner.lab.docker import docker
@@ -20,6 +33,7 @@ from provisioner.lab.registry import PULL_PORT
 
 HOSTS = ("lab-h100-1", "lab-h100-2", "lab-h100-4")
 FIRST = HOSTS[0]
+pytestmark = pytest.mark.skipif(not slow_jobs(), reason=f"a job of its own ({SLOW_VARIABLE}=1)")
 MIB = 2**20
 SIZE = 40 * MIB
 """of what each image has that the others have not; it cannot be made smaller"""
