@@ -142,7 +142,7 @@ class Noise:
     def take(self) -> None:
         """One more look, in this process."""
         began = time.perf_counter()
-        eval(SPIN)  # noqa: S307  # a constant of this file
+        eval(SPIN)  # noqa: S307  # a constant of this file: the work is its text, which the results name
         self.seconds.append(time.perf_counter() - began)
 
     def as_data(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pyinfra import host
 from pyinfra.operations import apt, docker, files, systemd
 
 rendered = Path(os.environ["PROVISION_RENDERED"])
-variables = yaml.load((rendered / "inventory" / "host_vars" / f"{host.name}.yml").read_text(), Loader=yaml.BaseLoader)  # noqa: S506  # texts alone
+variables = yaml.load((rendered / "inventory" / "host_vars" / f"{host.name}.yml").read_text(), Loader=yaml.BaseLoader)  # noqa: S506  # BaseLoader makes texts, no objects
 place = rendered / "files" / host.name
 
 apt.packages(name="Docker", packages=["docker.io", "ca-certificates"], _sudo=True)

@@ -36,7 +36,7 @@ FILE = "history.sqlite"
 LATEST = "latest"
 
 _HOSTS = "(SELECT json_group_array(host) FROM (SELECT host FROM run_hosts WHERE run_id = runs.id ORDER BY position))"
-_RUNS = f"SELECT runs.*, {_HOSTS} AS hosts FROM runs"  # noqa: S608 - constants
+_RUNS = f"SELECT runs.*, {_HOSTS} AS hosts FROM runs"  # noqa: S608 - of constants of this file, no value
 _RUNS_WANTED = """
     WHERE (:fleet IS NULL OR fleet = :fleet)
         AND (:host IS NULL OR id IN (SELECT run_id FROM run_hosts WHERE host = :host))

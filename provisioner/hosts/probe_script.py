@@ -447,7 +447,7 @@ def health(request: "Dict[str, Any]") -> "Dict[str, int]":
         try:
             # In bytes: for text, what names in any alphabet need would be loaded.
             where = (place.encode("ascii"), port)
-            with socket.create_connection(where, timeout=HEALTH_TIMEOUT_S) as server:  # type: ignore[arg-type]  # bytes too
+            with socket.create_connection(where, timeout=HEALTH_TIMEOUT_S) as server:  # type: ignore[arg-type]  # bytes are taken, too
                 found[str(port)], _ = _get(server, "/health", status_alone=True)
         except (OSError, ValueError):
             found[str(port)] = 0
